@@ -1,0 +1,49 @@
+# make install | check | test | test-all | smoke | demo [SOURCE=nyc_ems DATA=path] | serve
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCE ?= simulated_city
+NAME := $(if $(filter simulated_city,$(SOURCE)),demo,$(SOURCE))
+
+.PHONY: install triton check format test test-all smoke demo serve clean
+
+install: $(VENV)/installed
+
+# pip notes what it installed; a changed constraint or dependency installs again
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Hailtime needs Python 3.11 to 3.13, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,compare,dev]'
+	touch $@
+
+# a real Triton Inference Server in an environment of its own, unless one is on the PATH
+triton: install
+	$(BIN)/python scripts/serve.py --install-only
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: install
+	$(BIN)/pytest -m 'not triton and not gpu'
+
+test-all: triton
+	HAILTIME_REQUIRE_TRITON=1 $(BIN)/pytest
+
+smoke: triton
+	$(BIN)/python scripts/pipeline.py --name smoke experiment=smoke
+
+# the whole line on a simulated city, or on real calls: make demo SOURCE=nyc_ems DATA=../shared/data/nyc_ems
+demo: triton
+	$(BIN)/python scripts/pipeline.py --name $(NAME) source=$(SOURCE) $(if $(DATA),source.load.folder=$(DATA))
+
+serve: triton
+	$(BIN)/python scripts/serve.py --repository model_repository
+
+clean:
+	rm -rf $(VENV) .triton build dist *.egg-info

@@ -1,0 +1,268 @@
+"""From raw columns to what a network reads: the part of the model in front of the network.
+
+Everything here is a `torch` module or data for one, because it is exported into the ONNX file with the network. There
+is no second copy of it for serving. Two parts:
+
+- `FeatureSpec`: what the training part decides (vocabulary, bin edges, target scale); a readable JSON in the run folder
+- `RowFeatures`: limits, missing values, local clock, great-circle distance, all row by row
+
+Axes: B rows, F numeric columns of the schema, C categorical columns, N numeric features out, K categorical features out.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hailtime.errors import DataError
+from hailtime.schema import MICROSECONDS_PER_SECOND, Schema
+
+EARTH_RADIUS_M = 6_371_009.0  # mean radius, IUGG
+UNKNOWN = 0  # code of a category that the training part does not hold (often enough)
+CLOCK_YEARS = (2000, 2060)  # the model knows the zone's clock changes in between; times outside count as its ends
+
+JOURNEY_FEATURES = ("distance_m", "bearing_east", "bearing_north", "east_m", "north_m")
+CLOCK_FEATURES = ("hour_local", "hour_of_week_local")
+WEEKDAY = "weekday_local"
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """What was learned from the training part before any network: all that is needed to rebuild the model's shape.
+
+    - `numeric_edges`: by feature name, increasing edges of the bins of its piecewise-linear encoding
+    - `vocabulary`: by categorical column, its known values; a value's code is its place, from 1
+    - `target_center_s`, `target_scale_s`: the network's unit is (seconds − base − center) / scale
+    - `estimate_fallback_s`: base of a row whose routing estimate is missing; 0 without a routing estimate
+    """
+
+    schema_fingerprint: str
+    numeric_edges: dict[str, list[float]]
+    vocabulary: dict[str, list[str]]
+    target_center_s: float
+    target_scale_s: float
+    estimate_fallback_s: float = 0.0
+
+    @cached_property
+    def cardinalities(self) -> list[int]:
+        """Number of codes of each categorical feature, the unknown included; the weekday comes last."""
+        return [len(values) + 1 for values in self.vocabulary.values()] + [7]
+
+    @cached_property
+    def words(self) -> list[str]:
+        """Every known value of any column once; LabelEncoder gives a word's place in it, from 1, and 0 otherwise."""
+        return sorted({word for values in self.vocabulary.values() for word in values})
+
+    def column_codes(self) -> Tensor:
+        """(words + 1, columns) int64: the code of a word in a column, 0 where it is none of that column's values."""
+        place = {word: i + 1 for i, word in enumerate(self.words)}
+        table = torch.zeros(len(place) + 1, len(self.vocabulary), dtype=torch.int64)
+        for column, values in enumerate(self.vocabulary.values()):
+            for code, word in enumerate(values, start=1):
+                table[place[word], column] = code
+        return table
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self), indent=1))
+
+    @classmethod
+    def load(cls, path: Path) -> "FeatureSpec":
+        try:
+            return cls(**json.loads(path.read_text()))
+        except FileNotFoundError as error:
+            raise DataError(f"a run folder holds features.json, {path.parent} does not: is the training done?") from error
+
+
+class RowFeatures(nn.Module):
+    """Raw columns to numeric features (NaN where missing) and category codes.
+
+    - Input: numeric (B, F) float32, any value; words (B, C) int64, places in `FeatureSpec.words`;
+      requested_at (B, 1) int64 UTC epoch seconds
+    - Output: x_num (B, N) float32, finite or NaN; x_cat (B, K) int64
+    """
+
+    def __init__(self, schema: Schema, spec: FeatureSpec) -> None:
+        super().__init__()
+        self.numeric_names = numeric_feature_names(schema)
+        limits = [(column.minimum, column.maximum) for column in schema.numeric]
+        self.register_buffer("low_F", _float([-torch.inf if low is None else low for low, _ in limits]))
+        self.register_buffer("high_F", _float([torch.inf if high is None else high for _, high in limits]))
+        self.register_buffer("clips_F", torch.tensor([c.out_of_range == "clip" for c in schema.numeric]))
+        self.register_buffer("column_codes", spec.column_codes())
+        self.register_buffer("columns_C", torch.arange(len(schema.categorical)))
+        changes, offsets = clock_changes(schema.timezone)
+        self.register_buffer("clock_changes", torch.tensor(changes))
+        self.register_buffer("clock_offsets", torch.tensor(offsets))
+        self.journey = [schema.numeric_names.index(name) for name in schema.journey] if schema.journey else None
+
+    def forward(self, numeric: Tensor, words: Tensor, requested_at: Tensor) -> tuple[Tensor, Tensor]:
+        x_BF = self.within_limits(numeric)
+        clock, weekday = self.local_clock(requested_at)
+        parts = [x_BF, *([great_circle(x_BF[:, self.journey])] if self.journey else []), clock]
+        codes = self.column_codes[words, self.columns_C]
+        return torch.cat(parts, dim=1), torch.cat([codes, weekday], dim=1)
+
+    def within_limits(self, x_BF: Tensor) -> Tensor:
+        """NaN for what is not finite or outside a limit, the limit itself where the column clips."""
+        below, above = x_BF < self.low_F, x_BF > self.high_F
+        clipped = torch.where(below, self.low_F, torch.where(above, self.high_F, x_BF))
+        inside = torch.where(self.clips_F, clipped, torch.where(below | above, torch.nan, x_BF))
+        # 3e38: any number beyond is infinite in float32; compared rather than asked isinf, which is one node more
+        return torch.where(inside.abs() <= 3e38, inside, torch.nan)
+
+    def local_clock(self, requested_at: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 2) float32 hour of the day and of the week by the city's clock, (B, 1) int64 weekday from Monday = 0."""
+        utc = requested_at.clamp(min=_epoch(CLOCK_YEARS[0]), max=_epoch(CLOCK_YEARS[1]) - 1)
+        n_changes = (utc >= self.clock_changes).sum(dim=1)
+        local = utc + self.clock_offsets[n_changes][:, None]
+        day = local // 86_400
+        hour = (local - day * 86_400).to(torch.float32) / 3600.0
+        weekday = (day + 3) % 7  # 1970-01-01 was a Thursday
+        return torch.cat([hour, weekday.to(torch.float32) * 24.0 + hour], dim=1), weekday
+
+
+def numeric_feature_names(schema: Schema) -> tuple[str, ...]:
+    """Names of the numeric features, in the order `RowFeatures` gives them."""
+    return (*schema.numeric_names, *(JOURNEY_FEATURES if schema.journey else ()), *CLOCK_FEATURES)
+
+
+def categorical_feature_names(schema: Schema) -> tuple[str, ...]:
+    """Names of the categorical features, in the order `RowFeatures` gives them."""
+    return (*schema.categorical_names, WEEKDAY)
+
+
+def great_circle(points: Tensor) -> Tensor:
+    """(B, 4) degrees, from lat, lon to lat, lon → (B, 5): metres, bearing as a unit vector, metres east and north.
+
+    The bearing is a vector, not an angle: an angle jumps at ±180° and two runtimes may fall on different sides.
+    """
+    lat_1, lon_1, lat_2, lon_2 = torch.deg2rad(points).unbind(dim=1)
+    d_lat, d_lon = lat_2 - lat_1, lon_2 - lon_1
+    haversine = torch.sin(d_lat / 2) ** 2 + torch.cos(lat_1) * torch.cos(lat_2) * torch.sin(d_lon / 2) ** 2
+    distance_m = 2 * EARTH_RADIUS_M * torch.asin(torch.sqrt(haversine.clamp(0.0, 1.0)))
+    east_m = EARTH_RADIUS_M * torch.cos((lat_1 + lat_2) / 2) * d_lon
+    north_m = EARTH_RADIUS_M * d_lat
+    length_m = torch.sqrt(east_m**2 + north_m**2 + 1.0)  # 1 m²: no direction when the driver is already there
+    return torch.stack([distance_m, east_m / length_m, north_m / length_m, east_m, north_m], dim=1)
+
+
+def clock_changes(timezone: str) -> tuple[list[int], list[int]]:
+    """UTC seconds at which the zone's offset changes, and the offsets in seconds: one more than changes, from the start.
+
+    Found with zoneinfo, to the second; a day with two changes would show one (no zone has had that since 2000).
+    """
+    zone = ZoneInfo(timezone)
+
+    def offset_s(second: int) -> int:
+        offset = datetime.fromtimestamp(second, UTC).astimezone(zone).utcoffset() or timedelta()
+        return int(offset.total_seconds())
+
+    first, last = _epoch(CLOCK_YEARS[0]), _epoch(CLOCK_YEARS[1])
+    changes: list[int] = []
+    offsets = [offset_s(first)]
+    for day in range(first, last, 86_400):
+        if offset_s(day + 86_400) == offsets[-1]:
+            continue
+        low, high = day, day + 86_400
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if offset_s(middle) == offsets[-1] else (low, middle)
+        changes.append(high)
+        offsets.append(offset_s(high))
+    return changes, offsets
+
+
+def fit_features(
+    schema: Schema, train: pl.DataFrame, *, n_bins: int = 48, min_count: int = 10, n_cells: int = 2048
+) -> FeatureSpec:
+    """Vocabulary, bin edges and target scale of a training part.
+
+    `min_count`: a category seen less often is unknown, so that the unknown code is trained too. `n_bins`: at most so
+    many bins a feature, at its quantiles, rounded to a grid of `n_cells` cells so that a bin is found by one lookup.
+    """
+    vocabulary = {name: _frequent_values(train[name], min_count) for name in schema.categorical_names}
+    target_s = train[schema.target].to_numpy()
+    base_s, fallback_s = np.zeros_like(target_s), 0.0
+    if schema.routing_estimate:
+        estimate = train[schema.routing_estimate]
+        fallback_s = float(estimate.median() or 0.0)  # type: ignore[arg-type]
+        base_s = estimate.fill_null(fallback_s).to_numpy()
+    residual_s = target_s - base_s
+    center_s = float(np.median(residual_s))
+    empty = FeatureSpec(
+        schema_fingerprint=schema.fingerprint,
+        numeric_edges={},
+        vocabulary=vocabulary,
+        target_center_s=center_s,
+        target_scale_s=max(float(np.abs(residual_s - center_s).mean()), 1.0),
+        estimate_fallback_s=fallback_s,
+    )
+    with torch.no_grad():
+        x_num, _ = RowFeatures(schema, empty)(*model_inputs(schema, empty, train))
+    columns = zip(numeric_feature_names(schema), x_num.numpy().T, strict=True)
+    edges = {name: bin_edges(values, n_bins, n_cells) for name, values in columns}
+    return FeatureSpec(**{**asdict(empty), "numeric_edges": edges})
+
+
+def bin_edges(values: NDArray[np.float32], n_bins: int, n_cells: int) -> list[float]:
+    """Increasing edges at the quantiles of the finite values, each on a uniform grid of cells from first to last.
+
+    The grid spans the 0.01 to 99.99 % quantiles: values beyond are encoded as its ends. A constant column gets one bin.
+    """
+    finite = values[np.isfinite(values)].astype(np.float64)
+    if len(finite) == 0:
+        return [0.0, 1.0]
+    low, high = np.quantile(finite, [0.0001, 0.9999])
+    if high - low < 1e-6:
+        return [float(low), float(low) + 1.0]
+    inner = np.unique(np.quantile(finite, np.linspace(0, 1, n_bins + 1)[1:-1]))
+    cells = np.unique(np.round((inner - low) / (high - low) * n_cells).astype(int))
+    cells = cells[(cells > 0) & (cells < n_cells)]
+    return [float(low + (high - low) * cell / n_cells) for cell in (0, *cells, n_cells)]
+
+
+def model_inputs(schema: Schema, spec: FeatureSpec, frame: pl.DataFrame) -> tuple[Tensor, Tensor, Tensor]:
+    """A prepared frame as the inputs of `RowFeatures`: numeric (B, F), words (B, C), requested_at (B, 1) in seconds."""
+    numeric, categorical, requested_at = raw_inputs(schema, frame)
+    place = {word: i + 1 for i, word in enumerate(spec.words)}
+    words = [
+        pl.Series(column).replace_strict(place, default=0, return_dtype=pl.Int64).to_numpy() for column in categorical.T
+    ]
+    stacked = np.stack(words, axis=1) if words else np.zeros((len(frame), 0), np.int64)
+    return torch.from_numpy(numeric), torch.from_numpy(stacked), torch.from_numpy(requested_at)
+
+
+def raw_inputs(
+    schema: Schema, frame: pl.DataFrame
+) -> tuple[NDArray[np.float32], NDArray[np.object_], NDArray[np.int64]]:
+    """A prepared frame as the wire sees it: numeric float32, categorical str ('' when missing), requested_at seconds."""
+    numeric = frame.select(pl.col(n).cast(pl.Float32).fill_null(np.nan) for n in schema.numeric_names)
+    categorical = frame.select(pl.col(n).fill_null("") for n in schema.categorical_names)
+    seconds = frame[schema.requested_at].to_numpy() // MICROSECONDS_PER_SECOND
+    return (
+        np.ascontiguousarray(numeric.to_numpy().reshape(len(frame), len(schema.numeric))),
+        categorical.to_numpy().reshape(len(frame), len(schema.categorical)).astype(object),
+        np.ascontiguousarray(seconds[:, None]),
+    )
+
+
+def _frequent_values(column: pl.Series, min_count: int) -> list[str]:
+    counts = column.fill_null("").value_counts()
+    return sorted(counts.filter(pl.col("count") >= min_count)[column.name].to_list())
+
+
+def _float(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32)
+
+
+def _epoch(year: int) -> int:
+    return int(datetime(year, 1, 1, tzinfo=UTC).timestamp())

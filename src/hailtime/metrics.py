@@ -1,0 +1,92 @@
+"""How good predictions are, as functions of arrays. Seconds throughout.
+
+`predicted_s` is (n, 3): P10, P50, P90; or (n,): a single number. `actual_s` is (n,).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from hailtime.schema import QUANTILES
+
+Array = NDArray[np.floating[Any]]
+
+WITHIN_S = 120.0  # the issue of a promise: a driver two minutes off is what a rider calls on time
+
+
+def summary(predicted_s: Array, actual_s: Array) -> dict[str, float]:
+    """All figures of one set of rows; the interval's only where quantiles are given."""
+    middle = predicted_s[:, 1] if predicted_s.ndim == 2 else predicted_s
+    error = middle.astype(np.float64) - actual_s
+    size = np.abs(error)
+    figures = {
+        "n": float(len(actual_s)),
+        "mae_s": size.mean(),
+        "rmse_s": np.sqrt((error**2).mean()),
+        "median_abs_error_s": np.median(size),
+        "p90_abs_error_s": np.quantile(size, 0.9),
+        "bias_s": error.mean(),  # positive: promised later than it came
+        "within_2_min": (size <= WITHIN_S).mean(),
+    }
+    if predicted_s.ndim == 2:
+        low, high = predicted_s[:, 0], predicted_s[:, 2]
+        figures |= {
+            "coverage_p10_p90": ((actual_s >= low) & (actual_s <= high)).mean(),
+            "below_p10": (actual_s < low).mean(),
+            "above_p90": (actual_s > high).mean(),
+            "width_p10_p90_s": (high - low).mean(),
+            "pinball_s": pinball_s(predicted_s, actual_s),
+        }
+    return {name: float(value) for name, value in figures.items()}
+
+
+def pinball_s(predicted_s: Array, actual_s: Array) -> float:
+    """Mean pinball loss over the three quantiles."""
+    error = actual_s[:, None].astype(np.float64) - predicted_s
+    quantiles = np.array(QUANTILES)
+    return float(np.maximum(quantiles * error, (quantiles - 1) * error).mean())
+
+
+def by_slice(predicted_s: Array, actual_s: Array, slices: Mapping[str, pl.Series]) -> dict[str, dict[str, Any]]:
+    """`summary` for every value of every slicing column: {column: {value: figures}}."""
+    result: dict[str, dict[str, Any]] = {}
+    for name, labels in slices.items():
+        values = labels.to_numpy()
+        result[name] = {
+            str(value): summary(predicted_s[values == value], actual_s[values == value])
+            for value in labels.unique().sort().to_list()
+        }
+    return result
+
+
+def slice_labels(column: pl.Series, max_values: int = 12) -> pl.Series:
+    """A column as labels to slice by: a category's most frequent values and 'other'; a number in three bands.
+
+    Bands: at its lowest value where a fifth of the rows or more are (no rain), and the rest in halves; otherwise
+    thirds. Missing values are a slice of their own.
+    """
+    if column.dtype == pl.String:
+        frequent = column.drop_nulls().value_counts(sort=True)[column.name].head(max_values).to_list()
+        labels = pl.when(pl.col("x").is_in(frequent)).then(pl.col("x")).otherwise(pl.lit("other"))
+    else:
+        cuts = _cuts(column)
+        names = [f"≤ {cuts[0]:.4g}", *(f"{a:.4g} – {b:.4g}" for a, b in zip(cuts, cuts[1:], strict=False))]
+        names.append(f"> {cuts[-1]:.4g}")
+        place = pl.sum_horizontal([pl.col("x") > cut for cut in cuts])
+        labels = place.replace_strict(dict(enumerate(names)), return_dtype=pl.String)
+    filled = pl.when(pl.col("x").is_null()).then(pl.lit("missing")).otherwise(labels)
+    return pl.DataFrame({"x": column}).select(filled.alias(column.name)).to_series()
+
+
+def _cuts(column: pl.Series) -> list[float]:
+    values = column.drop_nulls().to_numpy()
+    if len(values) == 0:
+        return [0.0]
+    lowest = values.min()
+    above = values[values > lowest]
+    if len(above) and (values == lowest).mean() >= 0.2:
+        return sorted({float(lowest), float(np.median(above))})
+    return sorted({float(cut) for cut in np.quantile(values, [1 / 3, 2 / 3])})

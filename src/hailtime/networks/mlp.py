@@ -1,0 +1,36 @@
+"""The default network: encodings, then a plain multi-layer perceptron."""
+
+from torch import Tensor, nn
+
+from hailtime.features import FeatureSpec
+from hailtime.networks.inputs import Inputs, QuantileHead
+
+
+class MLP(nn.Module):
+    """Fully connected blocks over piecewise-linear encodings and category embeddings.
+
+    - Input: x_num (B, N) float32 with NaN; x_cat (B, K) int64
+    - Output: (B, 3) quantiles in the unit of `FeatureSpec`
+
+    The encoding decides: on a city's geometry it beats LightGBM by 7 %, without it the same network loses (measured,
+    docs/experiments.md).
+    """
+
+    def __init__(
+        self, features: FeatureSpec, width: int = 256, depth: int = 3, d_embedding: int = 16, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.inputs = Inputs(features, d_embedding)
+        widths = [self.inputs.n_tokens * d_embedding] + [width] * depth
+        self.trunk = nn.Sequential(
+            *(layer for n_in, n_out in zip(widths, widths[1:], strict=False) for layer in _block(n_in, n_out, dropout))
+        )
+        self.head = QuantileHead(width)
+
+    def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
+        quantiles: Tensor = self.head(self.trunk(self.inputs(x_num, x_cat).flatten(1)))
+        return quantiles
+
+
+def _block(n_in: int, n_out: int, dropout: float) -> list[nn.Module]:
+    return [nn.Linear(n_in, n_out), nn.ReLU(), nn.Dropout(dropout)]

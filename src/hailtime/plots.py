@@ -1,0 +1,102 @@
+"""Pictures of a run, as PNG. Every axis has its unit; every picture says the number to take away in its title."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating[Any]]
+
+BLUE, ORANGE, GREY = "#1f6fb2", "#d9822b", "#7a7a7a"
+
+
+def learning_curve(history_csv: Path, picture: Path) -> None:
+    """Validation MAE and training loss by epoch, from Lightning's log."""
+    history = pl.read_csv(history_csv)
+    figure, (left, right) = _figure(2)
+    curve = history.drop_nulls("val/mae_s")
+    epoch, mae_s = curve["epoch"].to_numpy() + 1, curve["val/mae_s"].to_numpy()
+    best = int(mae_s.argmin())
+    left.plot(epoch, mae_s, color=BLUE, marker="o", markersize=3)
+    left.plot(epoch[best], mae_s[best], "o", color=ORANGE, markersize=8)
+    left.set(title=f"Validation MAE {mae_s[best]:.1f} s at epoch {epoch[best]}", xlabel="epoch", ylabel="MAE, s")
+    for name, color in (("train/loss", GREY), ("val/loss", BLUE)):
+        losses = history.drop_nulls(name)
+        right.plot(losses["epoch"] + 1, losses[name], color=color, label=name, marker="o", markersize=3)
+    right.set(title="Pinball loss", xlabel="epoch", ylabel="loss, scaled units")
+    right.legend(frameon=False)
+    _save(figure, picture)
+
+
+def predicted_against_actual(predicted_s: Array, actual_s: Array, picture: Path) -> None:
+    """How often each pair of promise and outcome happened, and the median outcome of each promise."""
+    figure, (axes,) = _figure(1)
+    minutes, actual = predicted_s[:, 1] / 60, actual_s / 60
+    limit = float(np.quantile(actual, 0.995))
+    shades = axes.hexbin(
+        minutes, actual, gridsize=60, extent=(0, limit, 0, limit), bins="log", cmap="Blues", mincnt=1, linewidths=0
+    )
+    axes.plot([0, limit], [0, limit], color=GREY, linewidth=1, label="promise kept")
+    promised, median = _median_by_bin(minutes, actual)
+    axes.plot(promised, median, color=ORANGE, marker="o", markersize=3, label="median of what happened")
+    axes.set(xlim=(0, limit), ylim=(0, limit), xlabel="predicted P50, min", ylabel="actual, min", aspect="equal")
+    axes.set_title(f"Predicted against actual, MAE {np.abs(predicted_s[:, 1] - actual_s).mean():.1f} s")
+    axes.legend(frameon=False, loc="upper left")
+    figure.colorbar(shades, ax=axes, label="requests")
+    _save(figure, picture)
+
+
+def interval_coverage(predicted_s: Array, actual_s: Array, hours: Array, picture: Path) -> None:
+    """Share of pickups inside P10–P90, by the width promised and by the local hour; 80 % is the promise."""
+    figure, (left, right) = _figure(2)
+    inside = (actual_s >= predicted_s[:, 0]) & (actual_s <= predicted_s[:, 2])
+    width_min = (predicted_s[:, 2] - predicted_s[:, 0]) / 60
+    tenths = np.argsort(np.argsort(width_min)) * 10 // len(width_min)
+    x = [width_min[tenths == k].mean() for k in np.unique(tenths)]
+    left.plot(x, [inside[tenths == k].mean() for k in np.unique(tenths)], color=BLUE, marker="o")
+    left.set(title=f"P10–P90 holds {inside.mean():.1%}", xlabel="promised width, min (tenths)", ylabel="share inside")
+    by_hour = [inside[hours.astype(int) == hour].mean() if (hours.astype(int) == hour).any() else np.nan
+               for hour in range(24)]  # fmt: skip
+    right.bar(range(24), by_hour, color=BLUE)
+    right.set(title="by hour of request", xlabel="local hour", ylabel="share inside")
+    for axes in (left, right):
+        axes.axhline(0.8, color=ORANGE, linewidth=1)
+        axes.set_ylim(0.6, 1.0)
+    _save(figure, picture)
+
+
+def competitors(errors_s: Mapping[str, float], picture: Path) -> None:
+    """Test MAE of the network and what it is measured against."""
+    figure, (axes,) = _figure(1)
+    names = sorted(errors_s, key=lambda name: -errors_s[name])
+    bars = axes.barh(names, [errors_s[n] for n in names], color=[ORANGE if n == "network" else BLUE for n in names])
+    axes.bar_label(bars, fmt=" %.1f s")
+    axes.set(title="Mean absolute error on the test part", xlabel="MAE, s")
+    axes.margins(x=0.15)
+    _save(figure, picture)
+
+
+def _median_by_bin(x: Array, y: Array, n_bins: int = 20) -> tuple[list[float], list[float]]:
+    place = np.argsort(np.argsort(x)) * n_bins // len(x)
+    bins = np.unique(place)
+    return [float(np.median(x[place == k])) for k in bins], [float(np.median(y[place == k])) for k in bins]
+
+
+def _figure(n_axes: int) -> tuple[Figure, list[Axes]]:
+    with mpl.rc_context({"font.size": 9, "axes.titlesize": 10}):
+        figure = Figure(figsize=(4.6 * n_axes + 0.6, 4.0), dpi=120, layout="constrained")
+        axes = list(np.atleast_1d(figure.subplots(1, n_axes)))
+    for one in axes:
+        one.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _save(figure: Figure, picture: Path) -> None:
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(picture)

@@ -1,0 +1,226 @@
+"""A Triton server as a context manager: the same start, stop and checks for tests, development and the image.
+
+with TritonServer(Path("model_repository")) as server:
+    client = tritonclient.grpc.InferenceServerClient(server.url)
+"""
+
+import http.client
+import logging
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from tritonclient.grpc import InferenceServerClient
+
+from hailtime.errors import ServerError
+from hailtime.schema import MODEL_NAME
+from hailtime.triton_install import Installation, find_or_install
+
+logger = logging.getLogger(__name__)
+
+SHARED_MEMORY = Path("/dev/shm")
+STOP_TIMEOUT_S = 10  # what requests in flight and unloading models may take; measured 0.2-0.6 s
+
+
+class TritonServer:
+    """One `tritonserver` over a model repository, with explicit model control; `pickup_eta` is loaded if it is there.
+
+    - `grpc_port`, `http_port`, `metrics_port`: 0 picks a free one
+    - `log`: file the server writes to; None keeps it only as long as the server runs
+    - `installation`: which server to run; None finds or sets one up
+    """
+
+    def __init__(
+        self,
+        repository: Path,
+        host: str = "127.0.0.1",
+        grpc_port: int = 8001,
+        http_port: int = 8000,
+        metrics_port: int = 8002,
+        log: Path | None = None,
+        *,
+        start_timeout_s: float = 60.0,
+        installation: Installation | None = None,
+    ) -> None:
+        self.repository = repository.absolute()
+        self.host = host
+        self.log = log
+        self._asked_ports = {"grpc": grpc_port, "http": http_port, "metrics": metrics_port}
+        self._ports: dict[str, int] = {}
+        self._start_timeout_s = start_timeout_s
+        self._installation = installation
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log_file: IO[bytes] | None = None
+        self._id = ""
+
+    @property
+    def url(self) -> str:
+        """Where gRPC is served: what clients and `deploy` are given."""
+        return f"{self._address}:{self._ports['grpc']}"
+
+    @property
+    def http_url(self) -> str:
+        return f"{self._address}:{self._ports['http']}"
+
+    @property
+    def metrics_url(self) -> str:
+        return f"http://{self._address}:{self._ports['metrics']}/metrics"
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> Self:
+        """Start and wait until it answers; ServerError with the end of its log when it does not."""
+        if self.is_running:
+            raise ServerError(f"this server runs already, at {self.url}: stop it first")
+        installation = self._installation or find_or_install()
+        self._ports = pick_ports(self.host, self._asked_ports)
+        self._id = f"hailtime-{uuid.uuid4().hex[:12]}"
+        self._log_file = self._open_log()
+        try:
+            self._process = subprocess.Popen(
+                self._command(installation),
+                env=dict(installation.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=self._log_file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # its own process group: stop() reaches the backend's processes through it
+            )
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+        logger.info("Triton %s serves %s at %s", self._id, self.repository, self.url)
+        return self
+
+    def stop(self) -> None:
+        """Let requests in flight end, then end every process of the server and free its shared memory."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_TIMEOUT_S + 5)
+            except subprocess.TimeoutExpired:
+                logger.warning("Triton %s did not stop within %d s and is killed", self._id, STOP_TIMEOUT_S + 5)
+            _kill_group(self._process.pid)  # also when it stopped by itself: a killed server leaves its stubs behind
+            self._process.wait()
+            self._process = None
+        for region in SHARED_MEMORY.glob(f"{self._id}*") if self._id else ():
+            region.unlink(missing_ok=True)
+        if self._log_file is not None:
+            self._log_file.close()
+            self._log_file = None
+
+    def wait(self) -> int:
+        """Block until the server ends by itself; its exit status."""
+        assert self._process is not None, "start() comes first"
+        return self._process.wait()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    @property
+    def _address(self) -> str:
+        return "127.0.0.1" if self.host in ("", "0.0.0.0") else self.host
+
+    def _open_log(self) -> IO[bytes]:
+        try:
+            self.repository.mkdir(parents=True, exist_ok=True)  # the first deployment fills it
+            return self.log.open("a+b") if self.log else tempfile.TemporaryFile()  # noqa: SIM115 (stop closes it)
+        except OSError as error:
+            raise ServerError(f"a server needs a folder of models and a log file it can write: {error}") from error
+
+    def _command(self, installation: Installation) -> list[str]:
+        command = [str(installation.program), f"--model-repository={self.repository}", f"--id={self._id}"]
+        command += [
+            "--disable-auto-complete-config",
+            "--model-control-mode=explicit",
+            f"--exit-timeout-secs={STOP_TIMEOUT_S}",
+        ]
+        for name, port in self._ports.items():
+            command += [f"--{name}-address={self.host}", f"--{name}-port={port}"]
+        if (self.repository / MODEL_NAME / "config.pbtxt").is_file():
+            command.append(f"--load-model={MODEL_NAME}")
+        if installation.backends is not None:
+            command.append(f"--backend-directory={installation.backends}")
+            command.append(f"--backend-config=python,shm-region-prefix-name={self._id}")
+            command.append("--allow-gpu-metrics=false")  # else it looks for NVIDIA's libraries and warns
+        return command
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + self._start_timeout_s
+        while not _is_ready(self._address, self._ports["http"]):
+            assert self._process is not None
+            if self._process.poll() is not None:
+                raise ServerError(f"Triton ended with status {self._process.returncode} at its start:\n{self._tail()}")
+            if time.monotonic() > deadline:
+                raise ServerError(f"Triton was not ready within {self._start_timeout_s:g} s:\n{self._tail()}")
+            time.sleep(0.05)
+        self._check_identity()
+
+    def _check_identity(self) -> None:
+        """Two servers can share one gRPC port in silence, so a port that was free a moment ago proves nothing."""
+        with InferenceServerClient(self.url) as client:
+            found = client.get_server_metadata(client_timeout=5.0).name
+        if found != self._id:
+            raise ServerError(f"another server ({found}) answers at {self.url}: stop it or choose another port")
+
+    def _tail(self, lines: int = 15) -> str:
+        assert self._log_file is not None
+        text = os.pread(self._log_file.fileno(), 1 << 20, max(0, os.fstat(self._log_file.fileno()).st_size - (1 << 20)))
+        return "\n".join(text.decode(errors="replace").strip().splitlines()[-lines:])
+
+
+def pick_ports(host: str, asked: Mapping[str, int]) -> dict[str, int]:
+    """The ports to serve on, a free one where 0 is asked; ServerError for one that is taken."""
+    held: list[socket.socket] = []
+    try:
+        for name, port in asked.items():
+            held.append(_bind(host, name, port))
+        return {name: sock.getsockname()[1] for name, sock in zip(asked, held, strict=True)}
+    finally:
+        for sock in held:
+            sock.close()
+
+
+def _bind(host: str, name: str, port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # Allows a port whose last connections are fading out, still refuses one that somebody listens on.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+        sock.listen()
+    except (OSError, OverflowError) as error:
+        sock.close()
+        way_out = f"stop what listens there or choose another, as with --{name}-port"
+        raise ServerError(f"{name} port {port} of {host} must be free: {error}; {way_out}") from error
+    return sock
+
+
+def _is_ready(address: str, port: int) -> bool:
+    connection = http.client.HTTPConnection(address, port, timeout=5)
+    try:
+        connection.request("GET", "/v2/health/ready")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _kill_group(leader: int) -> None:
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except ProcessLookupError:
+        return  # nobody is left of it

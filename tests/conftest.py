@@ -1,0 +1,31 @@
+"""What many tests share: a small simulated city prepared once, and a small run trained on it once."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from hailtime.config import CONFIGS
+from hailtime.evaluate import evaluate
+from hailtime.export import export
+from hailtime.train import train
+
+
+def small_config(folder: Path, *overrides: str):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose("train", overrides=["experiment=smoke", f"prepared={folder}", "run_name=small", *overrides])
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory):
+    """A run folder trained for two epochs on 4,000 simulated trips, judged and exported."""
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    run = train(small_config(tmp_path_factory.mktemp("prepared") / "city"), folder)
+    evaluate(folder, against=("rule",))
+    export(folder)
+    return run
+
+
+@pytest.fixture(scope="session")
+def prepared(small_run):
+    return small_run.prepared

@@ -1,0 +1,32 @@
+"""Asking a Triton with NVIDIA's plain client, so that these tests do not lean on ours."""
+
+import json
+
+import numpy as np
+from tritonclient.grpc import InferenceServerClient, InferInput
+
+from tests.tiny_run import tiny_rows
+
+KINDS = {"numeric": "FP32", "categorical": "BYTES", "requested_at": "INT64"}
+
+
+def ask(url, rows, version="", kinds=KINDS):
+    """What the served model answers to these arrays by input name."""
+    inputs = []
+    for name, kind in kinds.items():
+        array = rows[name].astype(np.object_) if kind == "BYTES" else rows[name]
+        inputs.append(InferInput(name, list(array.shape), kind))
+        inputs[-1].set_data_from_numpy(array)
+    with InferenceServerClient(url) as client:
+        return client.infer("pickup_eta", inputs, str(version)).as_numpy("pickup_time_s")
+
+
+def served_plan(url):
+    """(versions loaded, rollout plan), as every client reads them."""
+    with InferenceServerClient(url) as client:
+        config = client.get_model_config("pickup_eta").config
+    return list(config.version_policy.specific.versions), json.loads(config.parameters["rollout"].string_value)
+
+
+def one_row(**changed):
+    return {**tiny_rows(1), **changed}
