@@ -15,8 +15,8 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="a run folder, such as runs/demo")
     arguments = parser.parse_args()
     report = export(arguments.run)
-    megabytes = report["bytes"] / 1e6
-    print(f"{arguments.run / 'model.onnx'}: {megabytes:.1f} MB, at most {report['parity']['max_abs_s']:.5f} s off PyTorch")
+    size, off_s = report["bytes"] / 1e6, report["parity"]["max_abs_s"]
+    print(f"{arguments.run / 'model.onnx'}: {size:.1f} MB, at most {off_s:.5f} s off PyTorch")
 
 
 if __name__ == "__main__":

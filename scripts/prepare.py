@@ -3,23 +3,17 @@
 Leaves the prepared folder that train.py reads, and shows what cleaning found. Settings: configs/prepare.yaml.
 """
 
-import logging
-import time
-from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
+from omegaconf import DictConfig
 from rich.table import Table
 
 from hailtime.config import checked_main
-from hailtime.dataset import Prepared, check_settings, prepare
-from hailtime.errors import ConfigError
+from hailtime.dataset import Prepared
+from hailtime.prepare import prepare_source
+from hailtime.report import console as wide_console
 from hailtime.report import run_script
-
-log = logging.getLogger("prepare")
 
 
 @hydra.main(config_path="../configs", config_name="prepare", version_base="1.3")
@@ -27,22 +21,9 @@ def main(config: DictConfig) -> None:
     run_script(lambda: show(prepare_source(config)))
 
 
-def prepare_source(config: DictConfig) -> Prepared:
-    missing = sorted(str(key) for key in OmegaConf.missing_keys(config))
-    if missing:
-        raise ConfigError(f"a setting without a default must be given: {' '.join(f'{key}=...' for key in missing)}")
-    settings: Any = OmegaConf.to_container(config.source, resolve=True)
-    log.info("load %s", check_settings(settings).source)
-    start = time.perf_counter()
-    # called outside of Hydra, which would hide the source's own error in one of its own
-    raw = instantiate(config.source.load, _partial_=True)()
-    log.info("load: %.1f s, %s raw trips", time.perf_counter() - start, f"{raw.trips.height:,}")
-    return prepare(raw, settings, Path(config.prepared), config.engine)
-
-
 def show(prepared: Prepared) -> None:
     """What cleaning found, what the joins met, and the parts."""
-    report, console = prepared.report, Console()
+    report, console = prepared.report, wide_console()
     clean = report["clean"]
     rules = Table(title=f"{clean['rows_in']:,} raw trips, {clean['rows_out']:,} clean", title_justify="left")
     for heading, side in (("rule", "left"), ("does", "left"), ("rows", "right"), ("share", "right")):

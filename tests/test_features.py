@@ -21,6 +21,8 @@ from hailtime.features import (
 from hailtime.schema import Schema
 from tests.tiny_run import TINY_SCHEMA
 
+ZONES = ["America/New_York", "Europe/Berlin", "Asia/Kathmandu", "Australia/Lord_Howe", "UTC"]
+
 
 def spec(schema=TINY_SCHEMA, **vocabulary):
     known = {name: [] for name in schema.categorical_names} | vocabulary
@@ -33,10 +35,11 @@ def clock(timezone, seconds):
     return hours.numpy(), weekday.numpy()[:, 0]
 
 
-@pytest.mark.parametrize("timezone", ["America/New_York", "Europe/Berlin", "Asia/Kathmandu", "Australia/Lord_Howe", "UTC"])
+@pytest.mark.parametrize("timezone", ZONES)
 def test_local_clock_is_zoneinfos_around_every_change(timezone):
     changes, _ = clock_changes(timezone)
-    seconds = [change + step for change in changes for step in (-1, 0, 1)] + [1_768_219_200 + 3601 * i for i in range(200)]
+    seconds = [change + step for change in changes for step in (-1, 0, 1)]
+    seconds += [1_768_219_200 + 3601 * i for i in range(200)]
     hours, weekday = clock(timezone, seconds)
     local = [datetime.fromtimestamp(second, UTC).astimezone(ZoneInfo(timezone)) for second in seconds]
     assert weekday.tolist() == [moment.weekday() for moment in local]
@@ -69,11 +72,9 @@ def test_bearing_points_from_the_driver_to_the_rider():
 
 
 def test_values_outside_their_range_are_missing_or_clipped():
-    clipping = Schema.from_dict(
-        {**TINY_SCHEMA.to_dict(), "columns": [
-            {**c, "out_of_range": "clip"} if c["name"] == "idle_drivers" else c for c in TINY_SCHEMA.to_dict()["columns"]
-        ]}
-    )  # fmt: skip
+    columns = [dict(column) for column in TINY_SCHEMA.to_dict()["columns"]]
+    columns[3]["out_of_range"] = "clip"  # idle_drivers
+    clipping = Schema.from_dict({**TINY_SCHEMA.to_dict(), "columns": columns})
     raw = torch.tensor([[60_000.0, 900.0, 5.0], [-1.0, -5.0, torch.inf], [torch.nan, torch.nan, 3e38]])
     mended = RowFeatures(clipping, spec(clipping)).within_limits(raw).numpy()
     nan = np.nan

@@ -1,5 +1,6 @@
 """The gRPC transport against a service of Triton's protocol in this process: bytes, and errors by status and text."""
 
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -115,6 +116,16 @@ def test_late_answer_is_a_deadline_exceeded(service, transport):
     service.delay_s = 0.3
     with pytest.raises(DeadlineExceeded, match="did not answer in time"):
         transport.infer(7, *ROWS, timeout_s=0.05)
+
+
+def test_server_that_never_answers_is_left_at_the_deadline():
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # takes connections and says nothing
+        transport = GrpcTransport(f"127.0.0.1:{mute.getsockname()[1]}")
+        started = time.monotonic()
+        with pytest.raises(DeadlineExceeded, match="did not answer in time"):
+            transport.config(timeout_s=0.2)
+        assert 0.2 <= time.monotonic() - started < 2
+        transport.close()
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,6 @@ def rising_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor]
 
     def average(averaged: Sequence[Tensor], current: Sequence[Tensor], n: Any) -> None:
         now = min(decay, (1 + int(n)) / (10 + int(n)))
-        torch._foreach_lerp_(averaged, current, 1 - now)
+        torch._foreach_lerp_(list(averaged), list(current), 1 - now)
 
     return average

@@ -138,7 +138,7 @@ def _values(override: Override) -> list[Any]:
 
 
 def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
-    for key in config:
+    for key in map(str, config):
         name = f"{prefix}{key}"
         yield name
         if not OmegaConf.is_missing(config, key) and not OmegaConf.is_interpolation(config, key):

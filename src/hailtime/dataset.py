@@ -97,9 +97,10 @@ def prepare(raw: RawData, settings: Mapping[str, Any], folder: Path, engine: str
                 metadata = {"schema_fingerprint": schema.fingerprint, "data_fingerprint": fingerprint}
                 part.write_parquet(beside / f"{name}.parquet", compression="zstd", metadata=metadata)
         (beside / "schema.json").write_text(schema.to_json())
-        (beside / "report.json").write_text(json.dumps(report, indent=2))
+        text = json.dumps(report, indent=2, allow_nan=False)
+        (beside / "report.json").write_text(text)
     log.info("prepared %s: %s", folder, ", ".join(f"{name} {part.height:,}" for name, part in parts.items()))
-    return Prepared(Path(folder), schema, report)
+    return Prepared(Path(folder), schema, json.loads(text))
 
 
 def check_settings(settings: Mapping[str, Any]) -> Schema:

@@ -105,18 +105,15 @@ def _switch(repository: Path, version: int, server: "_Server", before: Served | 
     probe = read_probe((folder / "probe.npz").read_bytes(), schema)
     plan = Rollout(stable=version)
     previous = before.rollout.stable if before and before.rollout.stable != version else None
-    if before is not None:
-        # Beside the versions that answer, under the plan as it is: nobody is sent to it before it has proved itself.
-        beside = (*{*before.versions, version},)
-        server.load(repository, before.with_plan(beside, before.rollout), version, before.rollout)
-        server.probe(version, probe)
     versions = (version,) if previous is None else (previous, version)
-    server.load(
-        repository,
-        before.with_plan(versions, plan) if before else write_config(schema, versions, plan),
-        version,
-        plan,
-    )
+    if before is None:
+        config = Served.from_text(write_config(schema, versions, plan))
+    else:
+        # First beside the versions that answer, under the plan as it is: nobody is sent to it before it proved itself.
+        server.load(repository, before.with_plan((*{*before.versions, version},), before.rollout))
+        server.probe(version, probe)
+        config = before.with_plan(versions, plan)
+    server.load(repository, config)
     release = Release(
         version,
         previous,
@@ -134,11 +131,11 @@ def _switch(repository: Path, version: int, server: "_Server", before: Served | 
 def _restore(repository: Path, server: "_Server", before: Served | None) -> str:
     """Back to what was served; says in words what is served now."""
     try:
-        store_config(repository, before.text if before else None)
         if before is None:
+            store_config(repository, None)
             server.unload()
             return "nothing is served, as before"
-        server.load(repository, before.text, before.rollout.stable, before.rollout)
+        server.load(repository, before)
         return f"version {before.rollout.stable} still answers"
     except Exception as error:  # the first error matters more, and the config on disk is the earlier one
         log.warning("after a refused version the earlier config could not be loaded: %s", error)
@@ -181,16 +178,15 @@ class _Server:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._client.close()
 
-    def load(self, repository: Path, text: str, version: int, plan: Rollout) -> None:
-        """Make this the config, have it loaded, and see that version and plan are really what is served."""
-        store_config(repository, text)
+    def load(self, repository: Path, wanted: Served) -> None:
+        """Make this the config, have it loaded, and see that it is really what is served."""
+        store_config(repository, wanted)
         try:
             self._client.load_model(MODEL_NAME, client_timeout=self._timeout_s)
             config = self._client.get_model_config(MODEL_NAME, client_timeout=10.0).config
-            is_ready = self._client.is_model_ready(MODEL_NAME, str(version), client_timeout=10.0)
         except InferenceServerException as error:
             raise DeployError(f"Triton did not load it: {error.message()}") from error
-        if config.parameters["rollout"].string_value != plan.to_json() or not is_ready:
+        if config.parameters["revision"].string_value != wanted.revision:
             raise DeployError(f"the server at {self.url} serves another repository than {repository}")
 
     def unload(self) -> None:

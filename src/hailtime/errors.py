@@ -1,17 +1,17 @@
 """Everything Hailtime raises on purpose.
 
-    HailtimeError
-    ├── ConfigError          a setting is unknown or has a value that cannot work
-    ├── SchemaError          a schema is not valid, or data does not fit it
-    ├── DataError            a source, a prepared folder or a run folder cannot be used
-    ├── ExportError          the ONNX file does not say what the network says
-    ├── DeployError          a model version was refused, or the repository cannot be written
-    ├── ServerError          the embedded Triton cannot be set up or started
-    └── PredictionError      no answer for these rows
-        ├── RequestError     the rows are wrong: mend them, do not retry
-        ├── ServerUnavailable  nobody answers at the address: retry or fall back
-        ├── ModelUnavailable   the server answers, the model or version is not loaded
-        └── DeadlineExceeded   the answer did not come in time
+HailtimeError
+├── ConfigError          a setting is unknown or has a value that cannot work
+├── SchemaError          a schema is not valid, or data does not fit it
+├── DataError            a source, a prepared folder or a run folder cannot be used
+├── ExportError          the ONNX file does not say what the network says
+├── DeployError          a model version was refused, or the repository cannot be written
+├── ServerError          the embedded Triton cannot be set up or started
+└── PredictionError      no answer for these rows
+    ├── RequestError     the rows are wrong: mend them, do not retry
+    ├── ServerUnavailable  nobody answers at the address: retry or fall back
+    ├── ModelUnavailable   the server answers, the model or version is not loaded
+    └── DeadlineExceeded   the answer did not come in time
 """
 
 from collections.abc import Iterable

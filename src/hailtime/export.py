@@ -75,6 +75,7 @@ def to_onnx(run: Run) -> onnx.ModelProto:
     columns = (len(run.schema.numeric), len(run.schema.categorical))
     example = (torch.zeros(2, columns[0]), torch.zeros(2, columns[1], dtype=torch.int64), torch.zeros(2, 1).long())
     rows = torch.export.Dim("rows", min=1, max=2**20)
+    logging.getLogger("torch.onnx._internal.exporter").setLevel(logging.ERROR)  # it misses torchvision, we do not
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own future
         program = torch.onnx.export(
@@ -217,11 +218,12 @@ def _clock_edges(timezone: str) -> NDArray[np.int64]:
 def code_version() -> str:
     """The commit, with '+' when files differ from it; a hash of the package's files where there is no git."""
     package = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=package, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        say = lambda *words: subprocess.run(  # noqa: E731
-            ["git", *words], cwd=package, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        return say("rev-parse", "--short=12", "HEAD") + ("+" if say("status", "--porcelain", "-uno") else "")
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         content = b"".join(path.read_bytes() for path in sorted(package.rglob("*.py")))
         return "files-" + hashlib.sha256(content).hexdigest()[:12]

@@ -6,7 +6,7 @@ is no second copy of it for serving. Two parts:
 - `FeatureSpec`: what the training part decides (vocabulary, bin edges, target scale); a readable JSON in the run folder
 - `RowFeatures`: limits, missing values, local clock, great-circle distance, all row by row
 
-Axes: B rows, F numeric columns of the schema, C categorical columns, N numeric features out, K categorical features out.
+Axes: B rows, F numeric and C categorical columns of the schema, N numeric and K categorical features out.
 """
 
 import json
@@ -79,7 +79,9 @@ class FeatureSpec:
         try:
             return cls(**json.loads(path.read_text()))
         except FileNotFoundError as error:
-            raise DataError(f"a run folder holds features.json, {path.parent} does not: is the training done?") from error
+            raise DataError(
+                f"a run folder holds features.json, {path.parent} does not: is the training done?"
+            ) from error
 
 
 class RowFeatures(nn.Module):
@@ -90,9 +92,16 @@ class RowFeatures(nn.Module):
     - Output: x_num (B, N) float32, finite or NaN; x_cat (B, K) int64
     """
 
+    low_F: Tensor
+    high_F: Tensor
+    clips_F: Tensor
+    columns_C: Tensor
+    column_codes: Tensor
+    clock_changes: Tensor
+    clock_offsets: Tensor
+
     def __init__(self, schema: Schema, spec: FeatureSpec) -> None:
         super().__init__()
-        self.numeric_names = numeric_feature_names(schema)
         limits = [(column.minimum, column.maximum) for column in schema.numeric]
         self.register_buffer("low_F", _float([-torch.inf if low is None else low for low, _ in limits]))
         self.register_buffer("high_F", _float([torch.inf if high is None else high for _, high in limits]))
@@ -156,7 +165,7 @@ def great_circle(points: Tensor) -> Tensor:
 
 
 def clock_changes(timezone: str) -> tuple[list[int], list[int]]:
-    """UTC seconds at which the zone's offset changes, and the offsets in seconds: one more than changes, from the start.
+    """UTC seconds at which the zone's offset changes, and the offsets in seconds: one more, from the start.
 
     Found with zoneinfo, to the second; a day with two changes would show one (no zone has had that since 2000).
     """
@@ -244,7 +253,7 @@ def model_inputs(schema: Schema, spec: FeatureSpec, frame: pl.DataFrame) -> tupl
 def raw_inputs(
     schema: Schema, frame: pl.DataFrame
 ) -> tuple[NDArray[np.float32], NDArray[np.object_], NDArray[np.int64]]:
-    """A prepared frame as the wire sees it: numeric float32, categorical str ('' when missing), requested_at seconds."""
+    """A prepared frame as it is sent: numeric float32, categorical str ('' when missing), requested_at in seconds."""
     numeric = frame.select(pl.col(n).cast(pl.Float32).fill_null(np.nan) for n in schema.numeric_names)
     categorical = frame.select(pl.col(n).fill_null("") for n in schema.categorical_names)
     seconds = frame[schema.requested_at].to_numpy() // MICROSECONDS_PER_SECOND

@@ -46,7 +46,7 @@ def _of_categories(column: pl.Series) -> dict[str, Any]:
     top = counts.head(MAX_CATEGORIES)
     return {
         "counts": dict(zip(top[column.name].to_list(), top["count"].to_list(), strict=True)),
-        "other": int(counts["count"].sum() - top["count"].sum()),
+        "other": int(counts["count"].slice(MAX_CATEGORIES).sum()),
         "missing": column.null_count(),
         "rows": len(column),
     }

@@ -15,7 +15,7 @@ from typing import Any, cast
 import narwhals as nw
 
 from hailtime.conform import AnyFrame, Kind, conform, read_frame
-from hailtime.errors import ConfigError, DataError, did_you_mean
+from hailtime.errors import ConfigError, DataError, SchemaError, did_you_mean
 from hailtime.schema import MICROSECONDS_PER_SECOND, Column, Schema
 
 HOUR_US = 3600 * MICROSECONDS_PER_SECOND
@@ -40,6 +40,7 @@ def join_conditions(
         columns = [column for column in schema.columns if column.condition == table]
         rows = _read_table(read_frame(conditions[table], table), table, columns, key)
         shared = [schema.requested_at, *([key] if key else [])]
+        _check_trips(frame, shared, columns)
         frame = frame.join(_answers(frame, rows, shared, freshness_us), on=shared, how="left")
     return nw.to_native(frame)
 
@@ -66,6 +67,16 @@ def read_settings(table: str, settings: Mapping[str, Mapping[str, Any]]) -> tupl
     if not isinstance(hours, int | float) or isinstance(hours, bool) or not hours > 0:
         raise ConfigError(f"condition {table}: freshness_h must be hours above 0, got {hours!r}")
     return entry.get("key"), int(hours * HOUR_US)
+
+
+def _check_trips(trips: AnyFrame, shared: list[str], columns: list[Column]) -> None:
+    present = trips.collect_schema().names()
+    for name in shared:
+        if name not in present:
+            raise SchemaError(f"trips have no column {name!r} to join by{did_you_mean(name, present)}")
+    for column in columns:
+        if column.name in present:
+            raise SchemaError(f"{column.name} comes from {column.condition}, and the trips have such a column already")
 
 
 def _read_table(frame: AnyFrame, table: str, columns: list[Column], key: str | None) -> AnyFrame:

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,7 @@ def slice_labels(column: pl.Series, max_values: int = 12) -> pl.Series:
         labels = pl.when(pl.col("x").is_in(frequent)).then(pl.col("x")).otherwise(pl.lit("other"))
     else:
         cuts = _cuts(column)
-        names = [f"≤ {cuts[0]:.4g}", *(f"{a:.4g} – {b:.4g}" for a, b in zip(cuts, cuts[1:], strict=False))]
+        names = [f"≤ {cuts[0]:.4g}", *(f"{a:.4g} – {b:.4g}" for a, b in pairwise(cuts))]
         names.append(f"> {cuts[-1]:.4g}")
         place = pl.sum_horizontal([pl.col("x") > cut for cut in cuts])
         labels = place.replace_strict(dict(enumerate(names)), return_dtype=pl.String)

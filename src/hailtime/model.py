@@ -17,6 +17,9 @@ class Calibration(nn.Module):
     quantiles cannot cross.
     """
 
+    below: Tensor
+    above: Tensor
+
     def __init__(self, below: float = 1.0, above: float = 1.0) -> None:
         super().__init__()
         self.register_buffer("below", torch.tensor(below))
@@ -24,9 +27,7 @@ class Calibration(nn.Module):
 
     def forward(self, quantiles_s: Tensor) -> Tensor:
         low, median, high = quantiles_s.unbind(dim=1)
-        return torch.stack(
-            [median - (median - low) * self.below, median, median + (high - median) * self.above], dim=1
-        )
+        return torch.stack([median - (median - low) * self.below, median, median + (high - median) * self.above], dim=1)
 
 
 def fit_calibration(quantiles_s: Tensor, target_s: Tensor) -> Calibration:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from hailtime.batches import Rows
+from hailtime.batches import ResidentBatches, Rows
 from hailtime.features import UNKNOWN
 from hailtime.losses import pinball
 from hailtime.model import TargetScale
@@ -88,7 +88,9 @@ class PickupTimeModule(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.parameters())
         calls = int(self.trainer.estimated_stepping_batches)  # also sets the loader up
-        n_steps = calls * self.trainer.train_dataloader.rows_per_call // self.batch_size
+        batches = self.trainer.train_dataloader
+        assert isinstance(batches, ResidentBatches)
+        n_steps = calls * batches.rows_per_call // batches.batch_size
         return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer, total_steps=n_steps)}
 
     def forget_some(self, rows: Rows) -> Rows:

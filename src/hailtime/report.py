@@ -19,16 +19,21 @@ def run_script(main: Callable[[], None]) -> None:
         sys.exit(2)
 
 
+def console() -> Console:
+    """As wide as the terminal, and wide enough for our tables where the output is a file or a pipe."""
+    return Console() if sys.stdout.isatty() else Console(width=120)
+
+
 def metrics_table(metrics: Mapping[str, Any]) -> None:
     """The network beside what it was measured against, one row each."""
-    table = Table(title=f"{metrics['rows']:,} later trips the model has never seen", title_justify="left")
+    table = Table(title=f"{metrics['rows']:,} later trips the model has never seen; seconds", title_justify="left")
     table.add_column("")
-    for heading in ("MAE s", "RMSE s", "median s", "P90 error s", "bias s", "within 2 min", "in P10–P90", "width s"):
+    for heading in ("MAE", "RMSE", "median", "P90 error", "bias", "within 2 min", "P10–P90 holds", "width"):
         table.add_column(heading, justify="right")
     for name in ("rule", "lightgbm", "network", "best_possible"):
         if name in metrics:
             table.add_row(name.replace("_", " "), *_figures(metrics[name]), style="bold" if name == "network" else "")
-    Console().print(table)
+    console().print(table)
 
 
 def stage_table(seconds: Mapping[str, float], notes: Mapping[str, str]) -> None:
@@ -40,7 +45,7 @@ def stage_table(seconds: Mapping[str, float], notes: Mapping[str, str]) -> None:
     for stage, spent in seconds.items():
         table.add_row(stage, f"{spent:.1f}", notes.get(stage, ""))
     table.add_row("all", f"{sum(seconds.values()):.1f}", "", style="bold")
-    Console().print(table)
+    console().print(table)
 
 
 def _figures(figures: Mapping[str, float]) -> list[str]:

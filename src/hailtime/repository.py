@@ -11,6 +11,7 @@ model_repository/
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -34,18 +35,30 @@ QUARANTINE = ".quarantine"
 
 @dataclass(frozen=True)
 class Served:
-    """What a config.pbtxt says. `text` is all of it, also what an operator tuned by hand."""
+    """What a config.pbtxt says. `text` is all of it, also what an operator tuned by hand; each has its `revision`."""
 
     schema: Schema
     versions: tuple[int, ...]
     rollout: Rollout
+    revision: str
     text: str
 
-    def with_plan(self, versions: tuple[int, ...], rollout: Rollout) -> str:
+    @classmethod
+    def from_text(cls, text: str) -> "Served":
+        config = text_format.Parse(text, model_config_pb2.ModelConfig())
+        return cls(
+            Schema.from_json(config.parameters["schema"].string_value),
+            tuple(config.version_policy.specific.versions),
+            Rollout.from_json(config.parameters["rollout"].string_value),
+            config.parameters["revision"].string_value,
+            text,
+        )
+
+    def with_plan(self, versions: tuple[int, ...], rollout: Rollout) -> "Served":
         """The same config with other versions loaded and another plan."""
         config = text_format.Parse(self.text, model_config_pb2.ModelConfig())
         _set_plan(config, versions, rollout)
-        return text_format.MessageToString(config)
+        return Served.from_text(text_format.MessageToString(config))
 
 
 def write_config(
@@ -79,13 +92,9 @@ def read_config(folder: Path) -> Served:
     """What the config.pbtxt of this model folder says; DeployError when it is not one of ours."""
     file = folder / "config.pbtxt"
     try:
-        text = file.read_text()
-        config = text_format.Parse(text, model_config_pb2.ModelConfig())
-        schema = Schema.from_json(config.parameters["schema"].string_value)
-        rollout = Rollout.from_json(config.parameters["rollout"].string_value)
+        return Served.from_text(file.read_text())
     except (OSError, text_format.ParseError, UnicodeDecodeError, HailtimeError) as error:
         raise DeployError(f"{file} cannot be read: {error}; mend it, or move the folder away to start anew") from error
-    return Served(schema, tuple(config.version_policy.specific.versions), rollout, text)
 
 
 def publish(run: Path, repository: Path) -> int:
@@ -133,13 +142,13 @@ def check_version(folder: Path) -> dict[str, str]:
     return told
 
 
-def store_config(repository: Path, text: str | None) -> None:
+def store_config(repository: Path, config: Served | None) -> None:
     """Replace the config at once; None removes it."""
     file = model_folder(repository) / "config.pbtxt"
-    if text is None:
+    if config is None:
         file.unlink(missing_ok=True)
-        return
-    store_file(file, text)
+    else:
+        store_file(file, config.text)
 
 
 def store_file(file: Path, text: str) -> None:
@@ -202,6 +211,9 @@ def check_writable(repository: Path) -> None:
 def _set_plan(config: model_config_pb2.ModelConfig, versions: tuple[int, ...], rollout: Rollout) -> None:
     config.version_policy.specific.versions[:] = sorted(versions)
     config.parameters["rollout"].string_value = rollout.to_json()
+    # New with every plan. Triton loads again only what changed (fewer versions alone is no change, and it would go on
+    # telling the old list), and a server that tells this number back is surely the one of this repository.
+    config.parameters["revision"].string_value = secrets.token_hex(6)
 
 
 def _write_flushed(file: Path, content: bytes) -> None:

@@ -127,7 +127,9 @@ def _restore(network: nn.Module, checkpoint: Path) -> None:
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     except FileNotFoundError as error:
-        raise DataError(f"a run folder holds model.ckpt, {checkpoint.parent} does not: is the training done?") from error
+        raise DataError(
+            f"a run folder holds model.ckpt, {checkpoint.parent} does not: is the training done?"
+        ) from error
     except Exception as error:  # torch raises a dozen kinds for a damaged file
         raise DataError(f"{checkpoint} cannot be read as a checkpoint ({error}): train again") from error
     weights = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
@@ -166,7 +168,7 @@ def _history(folder: Path) -> Path:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Lightning's tips and warnings that do not hold here (our loaders are no DataLoaders, and are not slow)."""
+    """Without Lightning's tips and warnings that do not hold here (our loaders are not slow)."""
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*does not have many workers.*")

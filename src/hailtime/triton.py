@@ -7,6 +7,7 @@ with TritonServer(Path("model_repository")) as server:
 import http.client
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from tritonclient.grpc import InferenceServerClient
+from tritonclient.utils import InferenceServerException
 
 from hailtime.errors import ServerError
 from hailtime.schema import MODEL_NAME
@@ -27,7 +29,7 @@ from hailtime.triton_install import Installation, find_or_install
 logger = logging.getLogger(__name__)
 
 SHARED_MEMORY = Path("/dev/shm")
-STOP_TIMEOUT_S = 10  # what requests in flight and unloading models may take; measured 0.2-0.6 s
+STOP_TIMEOUT_S = 10  # what requests in flight and unloading may take; measured 2-3 s, Triton looks once a second
 
 
 class TritonServer:
@@ -103,18 +105,24 @@ class TritonServer:
         return self
 
     def stop(self) -> None:
-        """Let requests in flight end, then end every process of the server and free its shared memory."""
-        if self._process is not None:
-            self._process.terminate()
-            try:
+        """Let requests in flight end and the models unload, then end what is left as `kill` does."""
+        try:
+            if self._process is not None:
+                self._process.terminate()
                 self._process.wait(STOP_TIMEOUT_S + 5)
-            except subprocess.TimeoutExpired:
-                logger.warning("Triton %s did not stop within %d s and is killed", self._id, STOP_TIMEOUT_S + 5)
-            _kill_group(self._process.pid)  # also when it stopped by itself: a killed server leaves its stubs behind
+        except subprocess.TimeoutExpired:
+            logger.warning("Triton %s did not stop within %d s and is killed", self._id, STOP_TIMEOUT_S + 5)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End every process of the server at once, requests in flight with them, and free its shared memory."""
+        if self._process is not None:
+            _kill_group(self._process.pid)  # also when it ended by itself: a killed server leaves its stubs behind
             self._process.wait()
             self._process = None
-        for region in SHARED_MEMORY.glob(f"{self._id}*") if self._id else ():
-            region.unlink(missing_ok=True)
+            for region in SHARED_MEMORY.glob(f"{self._id}*"):
+                region.unlink(missing_ok=True)
         if self._log_file is not None:
             self._log_file.close()
             self._log_file = None
@@ -137,7 +145,7 @@ class TritonServer:
     def _open_log(self) -> IO[bytes]:
         try:
             self.repository.mkdir(parents=True, exist_ok=True)  # the first deployment fills it
-            return self.log.open("a+b") if self.log else tempfile.TemporaryFile()  # noqa: SIM115 (stop closes it)
+            return self.log.open("a+b") if self.log else tempfile.TemporaryFile()
         except OSError as error:
             raise ServerError(f"a server needs a folder of models and a log file it can write: {error}") from error
 
@@ -171,15 +179,22 @@ class TritonServer:
 
     def _check_identity(self) -> None:
         """Two servers can share one gRPC port in silence, so a port that was free a moment ago proves nothing."""
-        with InferenceServerClient(self.url) as client:
-            found = client.get_server_metadata(client_timeout=5.0).name
+        try:
+            with InferenceServerClient(self.url) as client:
+                found = client.get_server_metadata(client_timeout=5.0).name
+        except InferenceServerException as error:
+            raise ServerError(f"Triton is ready over HTTP, over gRPC at {self.url} it is not: {error}") from error
         if found != self._id:
             raise ServerError(f"another server ({found}) answers at {self.url}: stop it or choose another port")
 
-    def _tail(self, lines: int = 15) -> str:
+    def _tail(self, n_lines: int = 10) -> str:
+        """The end of the log, without Triton's tables and its lines of mere information."""
         assert self._log_file is not None
-        text = os.pread(self._log_file.fileno(), 1 << 20, max(0, os.fstat(self._log_file.fileno()).st_size - (1 << 20)))
-        return "\n".join(text.decode(errors="replace").strip().splitlines()[-lines:])
+        file = self._log_file.fileno()
+        text = os.pread(file, 1 << 20, max(0, os.fstat(file).st_size - (1 << 20))).decode(errors="replace")
+        lines = text.split("\n")
+        told = [line for line in lines if line and not re.match(r"[|+]|I\d{4} ", line)]
+        return "\n".join((told or lines)[-n_lines:])
 
 
 def pick_ports(host: str, asked: Mapping[str, int]) -> dict[str, int]:

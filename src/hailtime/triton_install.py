@@ -77,7 +77,7 @@ def is_installed(home: Path) -> bool:
     marker = venv / "complete.json"
     if not marker.is_file() or marker.read_text() != _wanted(venv):
         return False
-    return (venv / "bin" / "python").exists() and any(link.exists() for link in (venv / "libpython").iterdir())
+    return (venv / "bin" / "python").exists() and any(link.exists() for link in venv.glob("libpython/*"))
 
 
 def find_python() -> Path:

@@ -1,7 +1,10 @@
 """The embedded Triton as a process, and what its backend does with good and with bad requests."""
 
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +22,8 @@ from tests.tiny_run import tiny_answers, tiny_rows, write_tiny_run
 from tests.triton.asking import KINDS, ask, one_row
 
 pytestmark = pytest.mark.triton
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +82,7 @@ def test_category_in_no_vocabulary_is_answered_as_unknown(live, category):
     ("rows", "kinds", "version", "message"),
     [
         pytest.param({"numeric": np.zeros((1, 4), np.float32)}, {}, "", r"Expected \[-1,3\], got \[1,4\]", id="width"),
-        pytest.param({"numeric": np.zeros(3, np.float32)}, {}, "", r"got \[3\]", id="shape"),
+        pytest.param({"numeric": np.zeros((1, 3, 1), np.float32)}, {}, "", r"got \[1,3,1\]", id="shape"),
         pytest.param(
             {"numeric": np.zeros((1, 3), np.float64)}, {"numeric": "FP64"}, "", "expects 'FP32'|FP64", id="type"
         ),
@@ -139,3 +144,32 @@ def test_strangers_model_in_the_repository_is_not_loaded_by_itself(live):
     with InferenceServerClient(live.url) as client:
         states = {model.name: model.state for model in client.get_model_repository_index().models}
     assert states == {"pickup_eta": "READY"}
+
+
+def test_scripts_serve_deploy_and_stop_on_sigterm(tmp_path):
+    ports = ["--grpc-port=0", "--http-port=0", "--metrics-port=0"]
+    write_tiny_run(tmp_path / "run")
+    serving = subprocess.Popen(
+        [sys.executable, SCRIPTS / "serve.py", f"--repository={tmp_path / 'models'}", *ports],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    told = dict(line.split(None, 1) for line in iter(serving.stdout.readline, "Ctrl-C stops it\n"))
+    url = told["gRPC:"].strip()
+    command = [
+        sys.executable,
+        SCRIPTS / "deploy.py",
+        tmp_path / "run",
+        "--repository",
+        tmp_path / "models",
+        "--url",
+        url,
+    ]
+    deployed = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert deployed.stdout.startswith(f"version 1 answers at {url}\n")
+    serving.terminate()
+    assert serving.communicate(timeout=20)[0].endswith("stopped\n")
+    assert serving.returncode == 0
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert re.fullmatch(r"DeployError: a deployment needs a running server, .*\n", refused.stderr)

@@ -27,6 +27,13 @@ class PiecewiseLinear(nn.Module):
     torch.Size([1, 2, 2])
     """
 
+    low_N: Tensor
+    high_N: Tensor
+    first_cell_N: Tensor
+    row_of_cell: Tensor
+    left_R: Tensor
+    width_R: Tensor
+
     def __init__(self, edges: list[list[float]], d_embedding: int) -> None:
         super().__init__()
         n_features, n_bins = len(edges), max(len(e) - 1 for e in edges)
@@ -82,6 +89,8 @@ class Categories(nn.Module):
     - Output: (B, K, D)
     """
 
+    first_K: Tensor
+
     def __init__(self, cardinalities: list[int], d_embedding: int) -> None:
         super().__init__()
         firsts = torch.tensor([0, *cardinalities]).cumsum(0)
@@ -122,6 +131,4 @@ class QuantileHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         median, below, above = self.linear(x).unbind(dim=-1)
-        return torch.stack(
-            [median - functional.softplus(below), median, median + functional.softplus(above)], dim=-1
-        )
+        return torch.stack([median - functional.softplus(below), median, median + functional.softplus(above)], dim=-1)

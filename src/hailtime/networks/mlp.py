@@ -1,5 +1,7 @@
 """The default network: encodings, then a plain multi-layer perceptron."""
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from hailtime.features import FeatureSpec
@@ -23,7 +25,7 @@ class MLP(nn.Module):
         self.inputs = Inputs(features, d_embedding)
         widths = [self.inputs.n_tokens * d_embedding] + [width] * depth
         self.trunk = nn.Sequential(
-            *(layer for n_in, n_out in zip(widths, widths[1:], strict=False) for layer in _block(n_in, n_out, dropout))
+            *(layer for n_in, n_out in pairwise(widths) for layer in _block(n_in, n_out, dropout))
         )
         self.head = QuantileHead(width)
 

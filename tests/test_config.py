@@ -1,0 +1,100 @@
+"""Settings: every yaml composes and builds, and a wrong override says what exists."""
+
+import subprocess
+import sys
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_method
+from omegaconf import OmegaConf
+
+from hailtime.config import CONFIGS, check_command_line
+from hailtime.errors import ConfigError
+
+CHOICES = [
+    (group.name, path.stem)
+    for group in sorted(CONFIGS.iterdir())
+    if group.is_dir()
+    for path in sorted(group.glob("*.yaml"))
+]
+FOLDER = "source.load.folder=somewhere"
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_every_choice_composes_and_names_what_exists(group, choice):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose("train", overrides=[f"{group}={choice}", "run_name=x", "+source.load.folder=somewhere"])
+    targets = [value for key, value in walk(OmegaConf.to_container(config, resolve=True)) if key == "_target_"]
+    assert len(targets) >= 6
+    for target in targets:
+        assert callable(get_method(target) if target.split(".")[-1].islower() else class_of(target))
+
+
+def walk(node):
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        if isinstance(value, (dict, list)):
+            yield from walk(value)
+        yield key, value
+
+
+def class_of(path):
+    module, _, name = path.rpartition(".")
+    return getattr(__import__(module, fromlist=[name]), name)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        pytest.param("network=mpl", "network has no choice 'mpl', did you mean 'mlp'", id="choice"),
+        pytest.param("netwrok=mlp", "no setting 'netwrok', did you mean 'network'", id="group"),
+        pytest.param("network.widht=64", "no setting 'network.widht', did you mean 'network.width'", id="key"),
+        pytest.param("optimizer.lr=abc", "optimizer.lr must be a number such as", id="text-for-number"),
+        pytest.param("trainer.max_epochs=-3", "trainer.max_epochs must be 1 to", id="negative"),
+        pytest.param("data.batch_size=2.5", "data.batch_size must be a whole number", id="fraction"),
+        pytest.param("network.dropout=true", "network.dropout must be a number", id="bool-for-number"),
+        pytest.param("optimizer.fused=3", "optimizer.fused must be true or false", id="number-for-bool"),
+        pytest.param("module=5", "module is a group of settings, name one of them: forget", id="value-for-group"),
+        pytest.param("network.width=64,-1", "network.width must be 1 to", id="one-of-a-sweep"),
+        pytest.param("~callbacks.early_stoping", "did you mean 'callbacks.early_stopping'", id="delete"),
+        pytest.param("network.width=[", "an override is KEY=VALUE", id="syntax"),
+    ],
+)
+def test_a_wrong_override_says_what_exists(override, message):
+    with pytest.raises(ConfigError, match=message):
+        check_command_line("train", [override])
+
+
+def test_all_wrong_overrides_are_told_at_once():
+    with pytest.raises(ConfigError) as told:
+        check_command_line("train", ["network.widht=1", "optimizer.lr=x", "seed=-1"])
+    assert len(str(told.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        pytest.param(["network.width=64", "trainer.max_epochs=2"], id="values"),
+        pytest.param(["experiment=smoke", "seed=2"], id="experiment"),
+        pytest.param(["source=nyc_ems", FOLDER], id="source"),
+        pytest.param(["-m", "network.width=64,128", "seed=1,2"], id="sweep"),
+        pytest.param(["~callbacks.early_stopping", "+trainer.log_every_n_steps=1"], id="delete-and-add"),
+        pytest.param(["trainer=cpu", "optimizer.lr=1"], id="whole-number-for-fraction"),
+        pytest.param(["source.load.closure_at=2026-03-01", "hydra.run.dir=x"], id="null-default-and-hydra"),
+    ],
+)
+def test_right_overrides_pass(overrides):
+    check_command_line("train", overrides)
+
+
+def test_train_exits_2_with_one_line(tmp_path):
+    command = [sys.executable, str(CONFIGS.parent / "train.py"), "trainer.max_epochs=-3"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert said.returncode == 2
+    assert said.stderr == "ConfigError: trainer.max_epochs must be 1 to 1e+06, got -3\n"
+
+
+def test_a_setting_that_must_be_given_is_named(tmp_path):
+    command = [sys.executable, str(CONFIGS.parent / "train.py"), "source=nyc_ems", f"hydra.run.dir={tmp_path}/run"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert said.returncode == 2
+    assert "must be given: source.load.folder=..." in said.stderr + said.stdout

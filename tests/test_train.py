@@ -1,0 +1,151 @@
+"""Training: what a run folder holds, that seeds decide, and what is refused."""
+
+import json
+import shutil
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from hailtime.batches import ResidentBatches, Rows, to_rows
+from hailtime.callbacks import rising_average
+from hailtime.errors import DataError
+from hailtime.evaluate import predict
+from hailtime.export import export
+from hailtime.model import Calibration, fit_calibration
+from hailtime.train import load_run, train
+from tests.conftest import small_config
+
+
+def test_a_run_folder_is_all_that_is_needed(small_run):
+    names = {path.name for path in small_run.folder.iterdir()}
+    assert names >= {"config.yaml", "schema.json", "features.json", "model.ckpt", "calibration.json", "history.csv"}
+    pictures = {path.name for path in (small_run.folder / "plots").iterdir()}
+    assert pictures >= {"learning_curve.png", "predicted_against_actual.png", "interval_coverage.png"}
+    rows = small_run.prepared.part("test").head(50)
+    np.testing.assert_array_equal(predict(load_run(small_run.folder), rows), predict(small_run, rows))
+
+
+def test_training_learns(small_run):
+    history = pl.read_csv(small_run.folder / "history.csv").drop_nulls("val/mae_s")["val/mae_s"]
+    assert history[-1] < 0.8 * history[0]
+
+
+def test_the_same_seed_gives_the_same_weights(small_run, tmp_path):
+    again = train(small_config(small_run.prepared.folder), tmp_path / "again")
+    for name, weight in small_run.model.network.state_dict().items():
+        assert torch.equal(weight, again.model.network.state_dict()[name]), name
+
+
+def test_metrics_hold_every_figure_and_slice(small_run):
+    metrics = json.loads((small_run.folder / "metrics.json").read_text())
+    assert metrics["network"]["n"] == metrics["rows"] == len(small_run.prepared.part("test"))
+    assert 0.5 < metrics["network"]["coverage_p10_p90"] < 0.95
+    assert metrics["best_possible"]["mae_s"] < metrics["network"]["mae_s"] < metrics["rule"]["mae_s"]
+    assert set(metrics["slices"]) == {"hour_local", "pickup_area", "rain_mm_h"}
+    for parts in metrics["slices"].values():
+        assert sum(part["n"] for part in parts.values()) == metrics["rows"]
+
+
+def test_calibration_leaves_a_tenth_in_each_tail():
+    rng = np.random.default_rng(0)
+    target = torch.from_numpy(rng.exponential(100, 20_000))
+    quantiles = torch.tensor([[60.0, 70.0, 100.0]], dtype=torch.float64).expand(20_000, 3)  # far too narrow
+    low, _, high = fit_calibration(quantiles, target)(quantiles).unbind(dim=1)
+    assert (target < low).float().mean().item() == pytest.approx(0.1, abs=0.005)
+    assert (target > high).float().mean().item() == pytest.approx(0.1, abs=0.005)
+
+
+def test_calibration_never_crosses():
+    wild = Calibration(below=0.0, above=0.0)(torch.tensor([[1.0, 5.0, 9.0]]))
+    assert wild.tolist() == [[5.0, 5.0, 5.0]]
+
+
+def numbered(n):
+    return Rows(torch.arange(float(n))[:, None], torch.zeros(n, 1, dtype=torch.int64), torch.arange(float(n)))
+
+
+def test_shuffled_batches_bring_each_row_once_in_a_new_order():
+    batches = ResidentBatches(numbered(100), batch_size=10, steps_per_call=3, seed=1)
+    first, second = (torch.cat([rows.target for rows in batches]) for _ in range(2))
+    assert first.sort().values.tolist() == second.sort().values.tolist() == list(range(100))
+    assert first.tolist() != second.tolist()
+    assert [len(rows) for rows in batches] == [30, 30, 30, 10]
+    assert len(batches) == 4
+
+
+def test_rows_stay_together_when_shuffled():
+    for rows in ResidentBatches(numbered(100), batch_size=10, seed=1):
+        assert torch.equal(rows.x_num[:, 0], rows.target)
+
+
+def test_unshuffled_batches_bring_every_row():
+    sizes = [len(rows) for rows in ResidentBatches(numbered(25), batch_size=10)]
+    assert sizes == [10, 10, 5]
+
+
+def test_averaging_rises_to_its_decay():
+    averaged, current = [torch.tensor([0.0])], [torch.tensor([1.0])]
+    average = rising_average(0.99)
+    average(averaged, current, 1)
+    assert averaged[0].item() == pytest.approx(1 - 2 / 11)
+    average([torch.tensor([0.0])], current, 10_000)
+
+
+@pytest.fixture
+def broken(small_run, tmp_path):
+    shutil.copytree(small_run.folder, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_a_checkpoint_of_another_schema_is_refused(broken):
+    spec = json.loads((broken / "features.json").read_text())
+    spec["vocabulary"]["pickup_zone"].append("Atlantis")
+    (broken / "features.json").write_text(json.dumps(spec))
+    with pytest.raises(DataError, match="trained on another schema or network"):
+        load_run(broken)
+
+
+def test_features_of_another_schema_are_refused(broken):
+    schema = json.loads((broken / "schema.json").read_text())
+    schema["timezone"] = "UTC"
+    (broken / "schema.json").write_text(json.dumps(schema))
+    with pytest.raises(DataError, match=r"features\.json and schema\.json of a run must belong together"):
+        load_run(broken)
+
+
+def test_a_truncated_checkpoint_is_refused(broken):
+    checkpoint = broken / "model.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(DataError, match="cannot be read as a checkpoint"):
+        load_run(broken)
+
+
+def test_a_checkpoint_with_code_in_it_is_not_run(broken, tmp_path):
+    class Bad:
+        def __reduce__(self):
+            return (exec, (f"open({str(tmp_path / 'owned')!r}, 'w')",))
+
+    torch.save({"state_dict": Bad()}, broken / "model.ckpt")
+    with pytest.raises(DataError, match="cannot be read as a checkpoint"):
+        load_run(broken)
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "features.json", "model.ckpt"])
+def test_a_missing_file_is_named(broken, name):
+    (broken / name).unlink()
+    with pytest.raises(DataError, match=f"a run folder holds {name}"):
+        load_run(broken)
+
+
+def test_data_of_another_schema_is_refused(small_run):
+    other = type(small_run.spec)(**{**vars(small_run.spec), "schema_fingerprint": "0" * 12})
+    with pytest.raises(DataError, match="features and data must have one schema"):
+        to_rows(small_run.prepared, other, "test")
+
+
+def test_an_export_of_an_untrained_folder_is_refused(tmp_path):
+    with pytest.raises(DataError, match="train with python train.py"):
+        export(tmp_path)
