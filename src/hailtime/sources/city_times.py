@@ -13,7 +13,7 @@ from hailtime.sources.city_trips import APPS, PLACES, PRODUCTS, Requests
 Conditions = dict[str, Floats]  # the actual ones, by column
 
 _HIGHWAY_MPS = 26.0
-_RAMPS_S = 30.0
+_RAMPS_S = 20.0
 _FIND_S = np.array([20.0, 36.0, 56.0, 75.0, 110.0])  # by PLACES
 _FIND_SIGMA = np.array([0.00, 0.01, 0.03, 0.07, 0.06])
 _SHARED, _WEB = PRODUCTS.index("shared"), APPS.index("web")
@@ -22,13 +22,13 @@ _STATION, _MALL, _AIRPORT = (PLACES.index(place) for place in ("station", "mall"
 
 def accept_s(seen: Requests) -> Floats:
     """Until a driver takes the offer: longer where many wait for few."""
-    return 8 + 30 * seen.open_requests / (seen.open_requests + seen.idle_drivers + 2)
+    return 6 + 30 * seen.open_requests / (seen.open_requests + seen.idle_drivers + 2)
 
 
 def turn_s(seen: Requests) -> Floats:
     """A parked driver gets going; a moving one who heads away must turn round, and later the faster the road."""
     toward = np.angle(seen.pickup - seen.driver) - np.radians(90 - seen.driver_heading_deg)
-    seconds: Floats = 10 * np.exp(-seen.driver_speed_mps / 1.5) + 1.7 * seen.driver_speed_mps * (1 - np.cos(toward))
+    seconds: Floats = 10 * np.exp(-seen.driver_speed_mps / 1.5) + 2.6 * seen.driver_speed_mps * (1 - np.cos(toward))
     return seconds
 
 

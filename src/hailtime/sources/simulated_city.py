@@ -116,6 +116,7 @@ def _columns(seen: Requests) -> pl.DataFrame:
             "idle_drivers": seen.idle_drivers,
             "open_requests": seen.open_requests,
             "pickup_zone": zone_names(seen.zone),
+            "pickup_area": pl.Series(list(city_map.GROUPS)).gather(city_map.ZONE_GROUP[seen.zone]),
             "product": pl.Series(list(PRODUCTS)).gather(seen.product),
             "pickup_place": pl.Series(list(PLACES)).gather(seen.place),
             "app": pl.Series(list(APPS)).gather(seen.app),
