@@ -98,3 +98,8 @@ def test_a_setting_that_must_be_given_is_named(tmp_path):
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert said.returncode == 2
     assert "must be given: source.load.folder=..." in said.stderr + said.stdout
+
+
+def source_settings_of(source):
+    """A source's yaml as plain data."""
+    return OmegaConf.to_container(OmegaConf.load(CONFIGS / "source" / f"{source}.yaml"))

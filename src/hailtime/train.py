@@ -116,6 +116,7 @@ def _partial(config: DictConfig) -> Any:
 def _freeze(config: DictConfig, prepared: Prepared, spec: FeatureSpec, folder: Path) -> None:
     """All that says what this run is, written before the first step."""
     folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder / "history", ignore_errors=True)  # of a training that was interrupted
     OmegaConf.save(config, folder / "config.yaml", resolve=True)
     (folder / "schema.json").write_text(prepared.schema.to_json())
     (folder / "data.json").write_text(json.dumps({"folder": str(prepared.folder), "fingerprint": prepared.fingerprint}))

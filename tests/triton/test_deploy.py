@@ -4,6 +4,7 @@ import hashlib
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnx
@@ -190,6 +191,15 @@ def test_deploying_without_a_server_says_how_to_start_one(models, tmp_path):
     with pytest.raises(DeployError, match=r"127.0.0.1:9 does not answer .* python scripts/serve.py"):
         deploy(write_tiny_run(tmp_path / "run"), models, "127.0.0.1:9")
     assert not list(models.iterdir())
+
+
+def test_deployments_at_the_same_time_happen_one_after_the_other(serve, models, tmp_path):
+    server = serve(models)
+    runs = [write_tiny_run(tmp_path / f"run{base_s}", base_s=base_s) for base_s in (100, 200, 300)]
+    with ThreadPoolExecutor(3) as pool:
+        releases = list(pool.map(lambda run: deploy(run, models, server.url), runs))
+    assert sorted((r.version, r.previous) for r in releases) == [(1, None), (2, 1), (3, 2)]
+    assert served_plan(server.url) == ([2, 3], {**STABLE_1, "stable": 3})
 
 
 def test_operators_tuning_survives_a_deployment(serve, models, tmp_path):
