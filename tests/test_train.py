@@ -150,3 +150,13 @@ def test_data_of_another_schema_is_refused(small_run):
 def test_an_export_of_an_untrained_folder_is_refused(tmp_path):
     with pytest.raises(DataError, match="train with python"):
         export(tmp_path)
+
+
+def test_calibration_guards_against_weeks_that_differ():
+    rng = np.random.default_rng(0)
+    width = np.repeat([80.0, 120.0], 5000)  # the second half is wilder
+    target = torch.from_numpy(rng.normal(0, width))
+    quantiles = torch.tensor([[-100.0, 0.0, 100.0]], dtype=torch.float64).expand(10_000, 3)
+    guarded, plain = (fit_calibration(quantiles, target, guard=guard).above.item() for guard in (0.5, 0.0))
+    assert plain == pytest.approx(1.2816, rel=0.05)  # the normal's 90 % point at the mean width of 100
+    assert guarded > 1.05 * plain

@@ -13,8 +13,8 @@ from hailtime.client import EtaClient
 from hailtime.deploy import deploy
 from hailtime.errors import DeployError, RequestError
 from hailtime.export import hard_rows, session
-from hailtime.triton import TritonServer
 from hailtime.transport import GrpcTransport
+from hailtime.triton import TritonServer
 from tests.triton.asking import KINDS, ask
 
 pytestmark = pytest.mark.triton
@@ -75,7 +75,11 @@ def test_a_number_that_cannot_be_is_refused_by_the_client(client, small_run, val
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
 def test_a_number_that_cannot_be_is_answered_finitely_by_the_server(server, small_run, value):
     name, (numeric, categorical, requested_at) = next(hard_rows(small_run.schema, small_run.prepared.part("test")))
-    rows = {"numeric": np.full_like(numeric[:8], value), "categorical": categorical[:8], "requested_at": requested_at[:8]}
+    rows = {
+        "numeric": np.full_like(numeric[:8], value),
+        "categorical": categorical[:8],
+        "requested_at": requested_at[:8],
+    }
     assert np.isfinite(ask(server.url, rows)).all(), name
 
 

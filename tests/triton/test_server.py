@@ -146,7 +146,7 @@ def test_strangers_model_in_the_repository_is_not_loaded_by_itself(live):
     assert states == {"pickup_eta": "READY"}
 
 
-def test_scripts_serve_deploy_and_stop_on_sigterm(tmp_path):
+def test_scripts_serve_deploy_and_stop_on_sigterm(installation, tmp_path):
     ports = ["--grpc-port=0", "--http-port=0", "--metrics-port=0"]
     write_tiny_run(tmp_path / "run")
     serving = subprocess.Popen(
