@@ -80,7 +80,7 @@ def main() -> None:
     (folder / "summary.json").write_text(json.dumps(summary, indent=1))
     stage_table(seconds, notes)
     metrics_table(metrics)
-    print(f"an answer: {asked['example']}\nsummary:   {folder / 'summary.json'}\npictures:  {folder / 'plots'}")
+    print(f"one answer: {asked['example']}\nsummary:    {folder / 'summary.json'}\npictures:   {folder / 'plots'}")
 
 
 def read_arguments() -> tuple[DictConfig, Path]:
@@ -125,7 +125,7 @@ def ask(client: EtaClient, run: Run, prepared: Prepared, n_calls: int = 1000) ->
         "parity_max_abs_s": float(np.abs(served - onnxruntime_answers(run.folder, rows, run)).max()),
         "triton_p50_ms": float(np.median(spent_ms[100:])),
         "triton_p95_ms": float(np.quantile(spent_ms[100:], 0.95)),
-        "example": str(answer),
+        "example": f"{answer.p50_s:.0f} s, 8 in 10 times between {answer.p10_s:.0f} and {answer.p90_s:.0f} s",
     }
 
 

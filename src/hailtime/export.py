@@ -75,7 +75,8 @@ def to_onnx(run: Run) -> onnx.ModelProto:
     columns = (len(run.schema.numeric), len(run.schema.categorical))
     example = (torch.zeros(2, columns[0]), torch.zeros(2, columns[1], dtype=torch.int64), torch.zeros(2, 1).long())
     rows = torch.export.Dim("rows", min=1, max=2**20)
-    logging.getLogger("torch.onnx._internal.exporter").setLevel(logging.ERROR)  # it misses torchvision, we do not
+    for chatty in ("torch.onnx._internal.exporter", "onnxscript", "onnx_ir"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)  # a line for every node they fold
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own future
         program = torch.onnx.export(

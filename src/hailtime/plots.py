@@ -26,9 +26,9 @@ def learning_curve(history_csv: Path, picture: Path) -> None:
     left.plot(epoch, mae_s, color=BLUE, marker="o", markersize=3)
     left.plot(epoch[best], mae_s[best], "o", color=ORANGE, markersize=8)
     left.set(title=f"Validation MAE {mae_s[best]:.1f} s at epoch {epoch[best]}", xlabel="epoch", ylabel="MAE, s")
-    for name, color in (("train/loss", GREY), ("val/loss", BLUE)):
+    for name, color, label in (("train/loss", GREY, "training, with dropout"), ("val/loss", BLUE, "validation")):
         losses = history.drop_nulls(name)
-        right.plot(losses["epoch"] + 1, losses[name], color=color, label=name, marker="o", markersize=3)
+        right.plot(losses["epoch"] + 1, losses[name], color=color, label=label, marker="o", markersize=3)
     right.set(title="Pinball loss", xlabel="epoch", ylabel="loss, scaled units")
     right.legend(frameon=False)
     _save(figure, picture)
