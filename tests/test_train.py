@@ -11,7 +11,7 @@ import torch
 
 from hailtime.batches import ResidentBatches, Rows, to_rows
 from hailtime.callbacks import rising_average
-from hailtime.errors import DataError
+from hailtime.errors import ConfigError, DataError
 from hailtime.evaluate import predict
 from hailtime.export import export
 from hailtime.model import Calibration, fit_calibration
@@ -145,6 +145,12 @@ def test_data_of_another_schema_is_refused(small_run):
     other = replace(small_run.spec, schema_fingerprint="0" * 12)
     with pytest.raises(DataError, match="features and data must have one schema"):
         to_rows(small_run.prepared, other, "test")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"needs a CUDA GPU, torch .* sees none here: trainer=cpu"):
+        train(small_config(tmp_path, "trainer=gpu"), tmp_path / "run")
 
 
 def test_an_export_of_an_untrained_folder_is_refused(tmp_path):

@@ -91,6 +91,8 @@ class PickupTimeModule(lightning.LightningModule):
         batches = self.trainer.train_dataloader
         assert isinstance(batches, ResidentBatches)
         n_steps = calls * batches.rows_per_call // batches.batch_size
+        # 20: torch's OneCycleLR divides by zero where a tenth of the steps is one step
+        n_steps = max(n_steps, 20)
         return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer, total_steps=n_steps)}
 
     def forget_some(self, rows: Rows) -> Rows:

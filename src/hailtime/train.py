@@ -25,7 +25,7 @@ from torch import nn
 from hailtime import plots
 from hailtime.batches import PreparedData
 from hailtime.dataset import Prepared, load_prepared
-from hailtime.errors import DataError
+from hailtime.errors import ConfigError, DataError
 from hailtime.features import FeatureSpec, fit_features
 from hailtime.model import Calibration, PickupTimeModel, TargetScale, fit_calibration
 from hailtime.module import PickupTimeModule
@@ -53,6 +53,7 @@ class Run:
 
 def train(config: DictConfig, folder: Path) -> Run:
     """Trains what the configuration says and leaves the run folder. Prepares the data first when it is not there."""
+    _check_accelerator(config.trainer.accelerator)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     prepared = prepared_data(config)
     log.info("fit features on %d rows", len(prepared.part("train")))
@@ -111,6 +112,15 @@ def build_network(config: DictConfig, spec: FeatureSpec) -> nn.Module:
 def _partial(config: DictConfig) -> Any:
     """The class or function of a configuration with its settings; called, it takes what only Python can give."""
     return instantiate(config, _partial_=True, _convert_="all")
+
+
+def _check_accelerator(accelerator: str) -> None:
+    """ConfigError when a GPU is asked for and the CPU would be used."""
+    if accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
+        raise ConfigError(
+            f"trainer.accelerator={accelerator} needs a CUDA GPU, torch {torch.__version__} sees none here: "
+            "trainer=cpu, or install a CUDA build of torch and NVIDIA's driver"
+        )
 
 
 def _freeze(config: DictConfig, prepared: Prepared, spec: FeatureSpec, folder: Path) -> None:
