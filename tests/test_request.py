@@ -93,7 +93,7 @@ REFUSED = [
     case("half a character", "product", "\ud800", r"product must be text that UTF-8 can hold, got '\ud800' (str)"),
     case("no time", "requested_at", None, "requested_at must be given, it cannot be missing, got None (NoneType)"),
     case("NaT", "requested_at", pd.NaT, "requested_at must be given, it cannot be missing"),
-    case("numpy NaT", "requested_at", np.datetime64("NaT"), "requested_at must be given, it cannot be missing"),
+    case("numpy NaT", "requested_at", np.datetime64("NaT", "us"), "requested_at must be given, it cannot be missing"),
     case(
         "naive datetime",
         "requested_at",

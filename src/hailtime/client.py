@@ -65,7 +65,7 @@ class EtaClient:
     ...     pickup_lat=43.61, pickup_lon=-70.95, driver_lat=43.6, driver_lon=-70.93, driver_speed_mps=8.5,
     ...     driver_heading_deg=270, driver_busy_s=0, idle_drivers=4, open_requests=2, rain_mm_h=None,  # not known
     ...     temperature_c=-3.5, traffic_speed_ratio=0.8, incidents_active=0,
-    ...     pickup_zone="old_port", product="standard", pickup_place="street", app="ios",
+    ...     pickup_zone="Old Town", pickup_area="centre", product="standard", pickup_place="street", app="ios",
     ... )
     >>> with EtaClient("127.0.0.1:8001") as client:
     ...     one = client.predict(row)

@@ -51,7 +51,7 @@ def fit_calibration(quantiles_s: Tensor, target_s: Tensor, n_blocks: int = 6, gu
 
 
 def _finite_sample_quantile(needed: Tensor) -> Tensor:
-    """(2, n) → (2,): the 0.9 (n + 1) / n quantile, which holds for the next row of the same kind, not only for these."""
+    """(2, n) → (2,): the 0.9 (n + 1) / n quantile, which holds for the next row, not only for these."""
     n = needed.shape[1]
     return torch.quantile(needed, min(1.0, 0.9 * (n + 1) / n), dim=1)
 
