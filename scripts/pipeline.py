@@ -44,6 +44,8 @@ def main() -> None:
     with stage("prepare"):
         prepared = prepare_source(config)
         notes["prepare"] = cleaning_note(prepared.report)
+    if (folder / "config.yaml").exists():  # an earlier run of this name, kept until its successor has data
+        shutil.rmtree(folder)
     with stage("train"):
         run = train(config, folder)
         notes["train"] = f"{folder / 'model.ckpt'}, plots/learning_curve.png"
@@ -94,10 +96,7 @@ def read_arguments() -> tuple[DictConfig, Path]:
         config = compose("train", overrides=arguments.overrides)
     with open_dict(config):
         config.run_name = arguments.name
-    folder = Path("runs") / arguments.name
-    if (folder / "config.yaml").exists():  # only what is ours
-        shutil.rmtree(folder)
-    return config, folder
+    return config, Path("runs") / arguments.name
 
 
 @contextmanager
