@@ -9,9 +9,12 @@ import pytest
 import torch
 
 from hailtime.errors import ExportError
-from hailtime.export import MAX_DIFFERENCE_S, hard_rows, parity, session, to_onnx, torch_answers
+from hailtime.evaluate import predict
+from hailtime.export import MAX_DIFFERENCE_S, export, hard_rows, parity, session, to_onnx, torch_answers
 from hailtime.features import raw_inputs
 from hailtime.schema import Schema
+from hailtime.train import train
+from tests.conftest import small_config
 
 NAMES = ("numeric", "categorical", "requested_at")
 
@@ -125,3 +128,14 @@ def test_probe_rows_hold_pytorchs_answers(small_run):
         inputs = (probe["numeric"], probe["categorical"].astype(object), probe["requested_at"])
         np.testing.assert_array_equal(torch_answers(small_run, inputs), probe["pickup_time_s"])
         assert np.isnan(probe["numeric"][-1]).all()
+
+
+def test_a_network_on_a_routing_estimate_learns_the_residual_and_exports(tmp_path):
+    config = small_config(tmp_path / "city", "source=simulated_city_routed", "trainer.max_epochs=3")
+    run = train(config, tmp_path / "run")
+    rows = run.prepared.part("test").drop_nulls("routing_eta_s")
+    actual, estimate = rows["pickup_time_s"].to_numpy(), rows["routing_eta_s"].to_numpy()
+    assert np.abs(predict(run, rows)[:, 1] - actual).mean() < 0.9 * np.abs(estimate - actual).mean()
+    later = rows.with_columns(rows["routing_eta_s"] + 60)  # a minute more on the road is about a minute more
+    assert 30 < (predict(run, later) - predict(run, rows))[:, 1].mean() < 90
+    assert export(tmp_path / "run")["parity"]["routing_eta_s missing"] <= MAX_DIFFERENCE_S
