@@ -26,7 +26,8 @@ from hailtime.config import CONFIGS, check_command_line
 from hailtime.dataset import Prepared
 from hailtime.deploy import deploy
 from hailtime.evaluate import evaluate
-from hailtime.export import export
+from hailtime.export import export, session
+from hailtime.features import raw_inputs
 from hailtime.prepare import prepare_source
 from hailtime.report import metrics_table, run_script, stage_table
 from hailtime.train import Run, train
@@ -129,9 +130,6 @@ def ask(client: EtaClient, run: Run, prepared: Prepared, n_calls: int = 1000) ->
 
 
 def onnxruntime_answers(folder: Path, rows: pl.DataFrame, run: Run) -> Any:
-    from hailtime.export import session
-    from hailtime.features import raw_inputs
-
     names = ("numeric", "categorical", "requested_at")
     return session(folder / "model.onnx").run(None, dict(zip(names, raw_inputs(run.schema, rows), strict=True)))[0]
 

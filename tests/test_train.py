@@ -33,6 +33,13 @@ def test_training_learns(small_run):
     assert history[-1] < 0.8 * history[0]
 
 
+def test_the_kept_weights_are_the_best_epochs(small_run):
+    history = pl.read_csv(small_run.folder / "history.csv").drop_nulls("val/mae_s")["val/mae_s"]
+    rows = small_run.prepared.part("validation")
+    error_s = predict(load_run(small_run.folder), rows)[:, 1] - rows["pickup_time_s"].to_numpy()
+    assert np.abs(error_s).mean() == pytest.approx(history.min(), abs=0.01)
+
+
 def test_the_same_seed_gives_the_same_weights(small_run, tmp_path):
     again = train(small_config(small_run.prepared.folder), tmp_path / "again")
     for name, weight in small_run.model.network.state_dict().items():

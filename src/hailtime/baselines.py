@@ -70,9 +70,11 @@ class Rule:
         self.by_distance = schema.journey is not None
         self.table: dict[int, tuple[float, float]] = {}
         self.otherwise = (0.0, 0.0)
+        self.middle_s = 0.0
 
     def fit(self, train: Table, validation: Table) -> "Rule":
         keys = self._keys(train)
+        self.middle_s = float(np.median(train.target_s))
         self.otherwise = self._line(train, np.ones(len(keys), bool))
         self.table = {int(key): self._line(train, keys == key) for key in np.unique(keys)}
         return self
@@ -82,7 +84,7 @@ class Rule:
         if not self.by_distance:
             return lines[:, 0]
         far = lines[:, 0] + lines[:, 1] * rows.column("distance_m")
-        return np.where(np.isnan(far), self.otherwise_s, far)
+        return np.where(np.isnan(far), self.middle_s, far)
 
     def _keys(self, rows: Table) -> NDArray[np.int64]:
         if self.by_distance or self.zone is None:
@@ -92,8 +94,6 @@ class Rule:
     def _line(self, rows: Table, which: NDArray[np.bool_]) -> tuple[float, float]:
         target = rows.target_s[which]
         middle = float(np.median(target))
-        if which.all():
-            self.otherwise_s = middle
         if not self.by_distance:
             return middle, 0.0
         distance = rows.column("distance_m")[which]
