@@ -21,9 +21,19 @@ class Progress(TQDMProgressBar):
         if not sys.stderr.isatty():
             self.disable()
 
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        super().on_train_epoch_start(trainer, pl_module)
+        self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1:2d}")  # Lightning counts from 0
+
+    def get_metrics(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> dict[str, Any]:
+        shown = super().get_metrics(trainer, pl_module)
+        return {name: value for name, value in shown.items() if name != "v_num"}  # says nothing here
+
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         super().on_validation_end(trainer, pl_module)
         values = trainer.callback_metrics
+        if self.is_enabled:
+            self.train_progress_bar.clear()  # the line below takes the bar's place
         log.info(
             "epoch %2d of %d   validation MAE %.2f s   P10-P90 holds %.1f %%",
             trainer.current_epoch + 1,
