@@ -15,6 +15,7 @@ import polars as pl
 
 from hailtime.errors import DataError, did_you_mean
 from hailtime.sources import RawData
+from hailtime.sources.clock_times import utc_us
 
 INCIDENTS = "incidents_2013_2016h1.parquet"
 WEATHER = "jfk_weather_hourly_2010_2018.csv"
@@ -71,7 +72,7 @@ def _read_trips(path: Path) -> pl.DataFrame:
         raise DataError(f"{path}: incident_datetime must be a local time without a zone, got {found}")
     return table.select(
         pl.col("cad_incident_id").cast(pl.String).alias("request_id"),
-        _utc_us(pl.col("incident_datetime")).alias("requested_at"),
+        utc_us(pl.col("incident_datetime"), TIMEZONE).alias("requested_at"),
         *(_text(name).alias(new) for name, new in _CATEGORIES.items()),
         pl.col("response_s").cast(pl.Float64).alias("pickup_time_s"),
     )
@@ -112,13 +113,6 @@ def _read(path: Path, columns: list[str]) -> pl.DataFrame:
     if table.is_empty():
         raise DataError(f"{path} has no rows")
     return table.select(columns)
-
-
-def _utc_us(local: pl.Expr) -> pl.Expr:
-    """Microseconds of a local wall time: the earlier of two in autumn; in spring's missing hour an hour later."""
-    placed = local.dt.replace_time_zone(TIMEZONE, ambiguous="earliest", non_existent="null")
-    shifted = local.dt.offset_by("1h").dt.replace_time_zone(TIMEZONE, ambiguous="earliest", non_existent="null")
-    return placed.fill_null(shifted).dt.epoch("us")
 
 
 def _text(name: str) -> pl.Expr:
