@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hailtime.dataset import Prepared
 from hailtime.features import (
     FeatureSpec,
-    RowFeatures,
     categorical_feature_names,
-    model_inputs,
     numeric_feature_names,
+    row_features,
 )
 from hailtime.schema import Schema
 
@@ -44,8 +42,7 @@ class Table:
 def table(prepared: Prepared, spec: FeatureSpec, part: str) -> Table:
     """A part with the same derived features the network reads (distance, bearing, local clock)."""
     schema, frame = prepared.schema, prepared.part(part)
-    with torch.no_grad():
-        x_num, x_cat = RowFeatures(schema, spec)(*model_inputs(schema, spec, frame))
+    x_num, x_cat = row_features(schema, spec, frame)
     names = (*numeric_feature_names(schema), *categorical_feature_names(schema))
     return Table(names, x_num.numpy(), x_cat.numpy(), frame[schema.target].to_numpy().astype(np.float64))
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hailtime.dataset import Prepared
 from hailtime.errors import DataError
-from hailtime.features import FeatureSpec, RowFeatures, model_inputs
+from hailtime.features import FeatureSpec, row_features
 from hailtime.model import TargetScale
 
 
@@ -102,7 +102,6 @@ def to_rows(prepared: Prepared, spec: FeatureSpec, part: str) -> Rows:
             f"from {prepared.folder}: train again on this data"
         )
     frame = prepared.part(part)
-    with torch.no_grad():
-        x_num, x_cat = RowFeatures(schema, spec)(*model_inputs(schema, spec, frame))
-        target_s = torch.from_numpy(frame[schema.target].to_numpy().copy()).float()
-        return Rows(x_num, x_cat, TargetScale(schema, spec).from_seconds(target_s, x_num))
+    x_num, x_cat = row_features(schema, spec, frame)
+    target_s = torch.from_numpy(frame[schema.target].to_numpy().copy()).float()
+    return Rows(x_num, x_cat, TargetScale(schema, spec).from_seconds(target_s, x_num))

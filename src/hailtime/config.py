@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hailtime.errors import ConfigError, did_you_mean
+from hailtime.report import run_script
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -61,16 +62,8 @@ def check_command_line(config_name: str, arguments: list[str]) -> None:
 
 def checked_main(config_name: str, main: Callable[[], None]) -> None:
     """Runs a Hydra entry point after the command line is checked; a ConfigError is told in one line, exit status 2."""
-    try:
-        check_command_line(config_name, sys.argv[1:])
-    except ConfigError as error:
-        sys.exit(_say(error))
+    run_script(lambda: check_command_line(config_name, sys.argv[1:]))
     main()
-
-
-def _say(error: Exception) -> int:
-    sys.stderr.write(f"{type(error).__name__}: {error}\n")
-    return 2
 
 
 class _hydra:  # noqa: N801

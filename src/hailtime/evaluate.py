@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hailtime import plots
 from hailtime.baselines import Baseline, LightGBM, Rule, table
 from hailtime.dataset import Prepared
-from hailtime.features import RowFeatures, model_inputs, numeric_feature_names
+from hailtime.features import model_inputs, numeric_feature_names, row_features
 from hailtime.metrics import by_slice, slice_labels, summary
 from hailtime.train import Run, load_run
 
@@ -73,8 +73,7 @@ def _judge(name: str, run: Run, prepared: Prepared, part: str) -> dict[str, floa
 
 
 def _hours(run: Run, frame: pl.DataFrame) -> NDArray[np.float32]:
-    with torch.no_grad():
-        x_num, _ = RowFeatures(run.schema, run.spec)(*model_inputs(run.schema, run.spec, frame))
+    x_num, _ = row_features(run.schema, run.spec, frame)
     hours: NDArray[np.float32] = x_num[:, numeric_feature_names(run.schema).index("hour_local")].numpy()
     return hours
 

@@ -215,8 +215,7 @@ def fit_features(
         target_scale_s=max(float(np.abs(residual_s - center_s).mean()), 1.0),
         estimate_fallback_s=fallback_s,
     )
-    with torch.no_grad():
-        x_num, _ = RowFeatures(schema, empty)(*model_inputs(schema, empty, train))
+    x_num, _ = row_features(schema, empty, train)
     columns = zip(numeric_feature_names(schema), x_num.numpy().T, strict=True)
     edges = {name: bin_edges(values, n_bins, n_cells) for name, values in columns}
     return FeatureSpec(**{**asdict(empty), "numeric_edges": edges})
@@ -237,6 +236,13 @@ def bin_edges(values: NDArray[np.float32], n_bins: int, n_cells: int) -> list[fl
     cells = np.unique(np.round((inner - low) / (high - low) * n_cells).astype(int))
     cells = cells[(cells > 0) & (cells < n_cells)]
     return [float(low + (high - low) * cell / n_cells) for cell in (0, *cells, n_cells)]
+
+
+def row_features(schema: Schema, spec: FeatureSpec, frame: pl.DataFrame) -> tuple[Tensor, Tensor]:
+    """A prepared frame through `RowFeatures`: x_num (B, N) with NaN, x_cat (B, K)."""
+    with torch.no_grad():
+        x_num, x_cat = RowFeatures(schema, spec)(*model_inputs(schema, spec, frame))
+    return x_num, x_cat
 
 
 def model_inputs(schema: Schema, spec: FeatureSpec, frame: pl.DataFrame) -> tuple[Tensor, Tensor, Tensor]:
