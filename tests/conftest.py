@@ -1,4 +1,4 @@
-"""What many tests share: a small simulated city prepared once, and a small run trained on it once."""
+"""What many tests share: the engines of preparation, a small simulated city prepared once, and a run trained on it."""
 
 from pathlib import Path
 
@@ -9,6 +9,17 @@ from hailtime.config import CONFIGS
 from hailtime.evaluate import evaluate
 from hailtime.export import export
 from hailtime.train import train
+
+ENGINES = {
+    "polars": lambda frame: frame,
+    "polars-lazy": lambda frame: frame.lazy(),
+    "pandas": lambda frame: frame.to_pandas(),
+}
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request):
+    return ENGINES[request.param]
 
 
 def small_config(folder: Path, *overrides: str):

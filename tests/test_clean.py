@@ -15,6 +15,7 @@ from hailtime.config import CONFIGS
 from hailtime.errors import ConfigError, DataError, SchemaError
 from hailtime.schema import Schema
 from hailtime.sources.simulated_city import load
+from tests.conftest import ENGINES
 
 NOON_US = 1_768_219_200_000_000  # date -u -d 2026-01-12T12:00:00Z +%s, in microseconds
 COLUMNS = {
@@ -32,17 +33,6 @@ COLUMNS = {
 }
 JOURNEY = ["from_lat", "from_lon", "to_lat", "to_lon"]
 SCHEMA = Schema.from_dict({"source": "town", "timezone": "Europe/Berlin", "journey": JOURNEY, "columns": COLUMNS})
-
-ENGINES = {
-    "polars": lambda frame: frame,
-    "polars-lazy": lambda frame: frame.lazy(),
-    "pandas": lambda frame: frame.to_pandas(),
-}
-
-
-@pytest.fixture(params=ENGINES)
-def engine(request):
-    return ENGINES[request.param]
 
 
 def trips(n=4, **columns):

@@ -10,6 +10,7 @@ from polars.testing import assert_frame_equal
 from hailtime.errors import ConfigError, DataError, SchemaError
 from hailtime.join import HOUR_US, join_conditions
 from hailtime.schema import Schema
+from tests.conftest import ENGINES
 
 SCHEMA = Schema.from_dict(
     {
@@ -34,17 +35,6 @@ SETTINGS = {
 T0 = 1_768_219_200_000_000  # 2026-01-12 12:00 UTC
 MINUTE = 60_000_000
 CONDITION_TYPES = {"observed_at": pl.Int64, "known_at": pl.Int64}
-
-ENGINES = {
-    "polars": lambda frame: frame,
-    "polars-lazy": lambda frame: frame.lazy(),
-    "pandas": lambda frame: frame.to_pandas(),
-}
-
-
-@pytest.fixture(params=ENGINES)
-def engine(request):
-    return ENGINES[request.param]
 
 
 def asked(*minutes, zones=None):

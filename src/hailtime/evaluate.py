@@ -42,8 +42,7 @@ def evaluate(folder: Path, against: tuple[str, ...] = ("rule", "lightgbm"), part
         "schema_fingerprint": prepared.schema.fingerprint,
         "network": summary(predicted_s, actual_s),
     }
-    for name in against:
-        metrics[name] = _judge(name, run, prepared, part)
+    metrics |= _judge(against, run, prepared, part)
     if prepared.schema.truth:
         truth_s = frame[prepared.schema.truth].to_numpy()
         metrics["best_possible"] = summary(truth_s, actual_s)
@@ -64,12 +63,16 @@ def predict(run: Run, frame: pl.DataFrame) -> NDArray[np.float32]:
     return result
 
 
-def _judge(name: str, run: Run, prepared: Prepared, part: str) -> dict[str, float]:
-    competitor: Baseline = Rule(prepared.schema) if name == "rule" else LightGBM(seed=run.config.seed)
-    log.info("fit %s on %d rows", name, len(prepared.part("train")))
-    competitor.fit(table(prepared, run.spec, "train"), table(prepared, run.spec, "validation"))
-    rows = table(prepared, run.spec, part)
-    return summary(competitor.predict(rows), rows.target_s)
+def _judge(against: tuple[str, ...], run: Run, prepared: Prepared, part: str) -> dict[str, dict[str, float]]:
+    if not against:
+        return {}
+    train, validation, rows = (table(prepared, run.spec, name) for name in ("train", "validation", part))
+    figures = {}
+    for name in against:
+        competitor: Baseline = Rule(prepared.schema) if name == "rule" else LightGBM(seed=run.config.seed)
+        log.info("fit %s on %d rows", name, len(train.target_s))
+        figures[name] = summary(competitor.fit(train, validation).predict(rows), rows.target_s)
+    return figures
 
 
 def _hours(run: Run, frame: pl.DataFrame) -> NDArray[np.float32]:
