@@ -19,7 +19,7 @@ log = logging.getLogger("hailtime")
 
 @hydra.main(config_path="configs", config_name="train", version_base="1.3")
 def main(config: DictConfig) -> None:
-    from hailtime.train import train  # here, because torch takes seconds and a misspelt setting is told before
+    from hailtime.training.train import train  # here, because torch takes seconds and a misspelt setting is told before
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:

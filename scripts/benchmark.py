@@ -22,13 +22,13 @@ from rich.table import Table
 from tritonclient.grpc import InferenceServerClient, InferInput
 
 from hailtime.client import EtaClient
-from hailtime.deploy import deploy
 from hailtime.export import session
-from hailtime.features import raw_inputs
 from hailtime.report import console, run_script
 from hailtime.schema import MODEL_NAME
-from hailtime.train import load_run
-from hailtime.triton import TritonServer
+from hailtime.serving.deploy import deploy
+from hailtime.serving.triton import TritonServer
+from hailtime.training.features import raw_inputs
+from hailtime.training.train import load_run
 
 BATCHES = (1, 64, 1024)
 WARM_UP, BLOCK = 200, 20  # calls

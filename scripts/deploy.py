@@ -7,8 +7,8 @@ import argparse
 import logging
 from pathlib import Path
 
-from hailtime.deploy import deploy
 from hailtime.report import run_script
+from hailtime.serving.deploy import deploy
 
 
 def main() -> None:

@@ -23,15 +23,15 @@ from omegaconf import DictConfig, open_dict
 
 from hailtime.client import EtaClient
 from hailtime.config import CONFIGS, check_command_line
-from hailtime.dataset import Prepared
-from hailtime.deploy import deploy
 from hailtime.evaluate import evaluate
 from hailtime.export import export, session
-from hailtime.features import raw_inputs
-from hailtime.prepare import prepare_source
+from hailtime.preparation.dataset import Prepared
+from hailtime.preparation.from_config import prepare_source
 from hailtime.report import metrics_table, run_script, stage_table
-from hailtime.train import Run, train
-from hailtime.triton import TritonServer
+from hailtime.serving.deploy import deploy
+from hailtime.serving.triton import TritonServer
+from hailtime.training.features import raw_inputs
+from hailtime.training.train import Run, train
 
 log = logging.getLogger("pipeline")
 

@@ -11,8 +11,8 @@ from types import FrameType
 
 from hailtime.errors import ServerError
 from hailtime.report import run_script
-from hailtime.triton import TritonServer
-from hailtime.triton_install import find_or_install
+from hailtime.serving.triton import TritonServer
+from hailtime.serving.triton_install import find_or_install
 
 
 def main() -> None:

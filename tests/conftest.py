@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from hailtime.config import CONFIGS
 from hailtime.evaluate import evaluate
 from hailtime.export import export
-from hailtime.train import train
+from hailtime.training.train import train
 
 ENGINES = {
     "polars": lambda frame: frame,

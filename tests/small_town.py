@@ -5,9 +5,9 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from hailtime.client.transport import ModelConfig
 from hailtime.errors import PredictionError
 from hailtime.schema import Schema
-from hailtime.transport import ModelConfig
 
 SCHEMA = Schema.from_dict(
     {

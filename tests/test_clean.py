@@ -10,9 +10,9 @@ import pytest
 import yaml
 from polars.testing import assert_frame_equal
 
-from hailtime.clean import clean, mend_conditions
 from hailtime.config import CONFIGS
 from hailtime.errors import ConfigError, DataError, SchemaError
+from hailtime.preparation.clean import clean, mend_conditions
 from hailtime.schema import Schema
 from hailtime.sources.simulated_city import load
 from tests.conftest import ENGINES

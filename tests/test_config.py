@@ -11,9 +11,9 @@ from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
 from hailtime.config import CONFIGS, check_command_line
-from hailtime.dataset import check_settings
 from hailtime.errors import ConfigError
-from hailtime.prepare import source_settings
+from hailtime.preparation.dataset import check_settings
+from hailtime.preparation.from_config import source_settings
 
 CHOICES = [
     (group.name, path.stem)

@@ -15,12 +15,12 @@ import yaml
 from polars.testing import assert_frame_equal
 
 from hailtime.config import CONFIGS
-from hailtime.dataset import data_fingerprint, load_prepared, prepare
 from hailtime.errors import ConfigError, DataError, HailtimeError, SchemaError
+from hailtime.preparation.dataset import data_fingerprint, load_prepared, prepare
+from hailtime.preparation.split import PARTS, read_split, utc_text
 from hailtime.schema import Schema
 from hailtime.sources import RawData
 from hailtime.sources.simulated_city import load
-from hailtime.split import PARTS, read_split, utc_text
 from hailtime.whole_folder import present_folder, whole_folder
 
 NOON_US = 1_768_219_200_000_000  # date -u -d 2026-01-12T12:00:00Z +%s, in microseconds

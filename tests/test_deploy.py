@@ -12,10 +12,10 @@ from google.protobuf import text_format
 from onnx import TensorProto, helper
 from tritonclient.grpc import model_config_pb2
 
-from hailtime.deploy import publish, read_config, write_config
 from hailtime.errors import DeployError
-from hailtime.repository import check_version, quarantine, version_folder
 from hailtime.rollout import Rollout
+from hailtime.serving.deploy import publish, read_config, write_config
+from hailtime.serving.repository import check_version, quarantine, version_folder
 from tests.tiny_run import TINY_SCHEMA, store_model, tiny_model, write_tiny_run
 
 PLAN = Rollout(stable=3, canary=4, canary_percent=5)

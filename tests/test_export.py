@@ -11,9 +11,9 @@ import torch
 from hailtime.errors import ExportError
 from hailtime.evaluate import predict
 from hailtime.export import MAX_DIFFERENCE_S, export, hard_rows, parity, session, to_onnx, torch_answers
-from hailtime.features import raw_inputs
 from hailtime.schema import Schema
-from hailtime.train import train
+from hailtime.training.features import raw_inputs
+from hailtime.training.train import train
 from tests.conftest import small_config
 
 NAMES = ("numeric", "categorical", "requested_at")

@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 import torch
 
-from hailtime.features import (
+from hailtime.schema import Schema
+from hailtime.training.features import (
     CLOCK_FEATURES,
     FeatureSpec,
     RowFeatures,
@@ -18,7 +19,6 @@ from hailtime.features import (
     great_circle,
     model_inputs,
 )
-from hailtime.schema import Schema
 from tests.tiny_run import TINY_SCHEMA
 
 ZONES = ["America/New_York", "Europe/Berlin", "Asia/Kathmandu", "Australia/Lord_Howe", "UTC"]

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from hailtime.dataset import prepare
 from hailtime.errors import ConfigError, DataError
+from hailtime.preparation.dataset import prepare
 from hailtime.sources.files import load
 from tests.test_config import source_settings_of
 

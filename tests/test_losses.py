@@ -2,8 +2,8 @@ import numpy as np
 import torch
 from sklearn.metrics import mean_pinball_loss
 
-from hailtime.losses import pinball
 from hailtime.metrics import pinball_s
+from hailtime.training.losses import pinball
 
 
 def test_pinball_is_scikit_learns():

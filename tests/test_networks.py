@@ -6,10 +6,10 @@ import torch
 from omegaconf import OmegaConf
 
 from hailtime.config import CONFIGS
-from hailtime.features import FeatureSpec
-from hailtime.losses import pinball
-from hailtime.networks.inputs import PiecewiseLinear
-from hailtime.train import build_network
+from hailtime.training.features import FeatureSpec
+from hailtime.training.losses import pinball
+from hailtime.training.networks.inputs import PiecewiseLinear
+from hailtime.training.train import build_network
 
 FEATURES = FeatureSpec(
     schema_fingerprint="",

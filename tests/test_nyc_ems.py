@@ -8,10 +8,10 @@ import polars as pl
 import pytest
 import yaml
 
-from hailtime.clean import clean
 from hailtime.config import CONFIGS
 from hailtime.errors import DataError
-from hailtime.join import join_conditions
+from hailtime.preparation.clean import clean
+from hailtime.preparation.join import join_conditions
 from hailtime.schema import Schema
 from hailtime.sources.nyc_ems import CENTROIDS, INCIDENTS, WEATHER, load
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from hailtime.clean import clean
-from hailtime.dataset import prepare
 from hailtime.errors import DataError
+from hailtime.preparation.clean import clean
+from hailtime.preparation.dataset import prepare
 from hailtime.schema import Schema
 from hailtime.sources.nyc_hvfhv import CENTROIDS, LOOKUP, load
 from tests.test_config import source_settings_of

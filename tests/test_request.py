@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hailtime.client.request import RowPacker
 from hailtime.errors import RequestError
-from hailtime.request import RowPacker
 from tests.small_town import NEW_YORK, NOON_S, ROW, SCHEMA
 
 PACKER = RowPacker(SCHEMA)

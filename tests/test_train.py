@@ -9,13 +9,13 @@ import polars as pl
 import pytest
 import torch
 
-from hailtime.batches import ResidentBatches, Rows, to_rows
-from hailtime.callbacks import rising_average
 from hailtime.errors import ConfigError, DataError
 from hailtime.evaluate import predict
 from hailtime.export import export
-from hailtime.model import Calibration, fit_calibration
-from hailtime.train import load_run, train
+from hailtime.training.batches import ResidentBatches, Rows, to_rows
+from hailtime.training.callbacks import rising_average
+from hailtime.training.model import Calibration, fit_calibration
+from hailtime.training.train import load_run, train
 from tests.conftest import small_config
 
 

@@ -10,6 +10,7 @@ import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import serialize_byte_tensor
 
+from hailtime.client.transport import GrpcTransport, bytes_tensor
 from hailtime.errors import (
     ConfigError,
     DeadlineExceeded,
@@ -18,7 +19,6 @@ from hailtime.errors import (
     RequestError,
     ServerUnavailable,
 )
-from hailtime.transport import GrpcTransport, bytes_tensor
 
 ROWS = (np.zeros((2, 3), np.float32), np.array([["a", ""], ["ü", "a"]], object), np.zeros((2, 1), np.int64))
 NOT_LOADED = "Request for unknown model: 'pickup_eta' version 7 is not at ready state"  # what Triton 2.51 says

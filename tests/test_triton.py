@@ -8,8 +8,8 @@ import pytest
 
 from hailtime.errors import ServerError
 from hailtime.locking import locked
-from hailtime.triton import TritonServer, pick_ports
-from hailtime.triton_install import Installation, find_libpython, find_or_install, install, is_installed
+from hailtime.serving.triton import TritonServer, pick_ports
+from hailtime.serving.triton_install import Installation, find_libpython, find_or_install, install, is_installed
 
 
 def test_free_ports_are_different_ones():

@@ -8,14 +8,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hailtime.dataset import Prepared
-from hailtime.features import (
+from hailtime.preparation.dataset import Prepared
+from hailtime.schema import Schema
+from hailtime.training.features import (
     FeatureSpec,
     categorical_feature_names,
     numeric_feature_names,
     row_features,
 )
-from hailtime.schema import Schema
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from hailtime import plots
 from hailtime.baselines import Baseline, LightGBM, Rule, table
-from hailtime.dataset import Prepared
-from hailtime.features import model_inputs, numeric_feature_names, row_features
 from hailtime.metrics import by_slice, slice_labels, summary
-from hailtime.train import Run, load_run
+from hailtime.preparation.dataset import Prepared
+from hailtime.training.features import model_inputs, numeric_feature_names, row_features
+from hailtime.training.train import Run, load_run
 
 log = logging.getLogger(__name__)
 

@@ -26,12 +26,12 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, compose, helper
 
-from hailtime.dataset import Prepared
 from hailtime.errors import ExportError
-from hailtime.features import FeatureSpec, clock_changes, raw_inputs
 from hailtime.histograms import reference_histograms
+from hailtime.preparation.dataset import Prepared
 from hailtime.schema import Schema
-from hailtime.train import Run, load_run
+from hailtime.training.features import FeatureSpec, clock_changes, raw_inputs
+from hailtime.training.train import Run, load_run
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import torch
 
 from hailtime.evaluate import predict
 from hailtime.metrics import summary
-from hailtime.train import train
+from hailtime.training.train import train
 from tests.conftest import small_config
 
 pytestmark = [

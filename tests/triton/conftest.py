@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from hailtime.triton import TritonServer
-from hailtime.triton_install import default_home, find_or_install, is_installed
+from hailtime.serving.triton import TritonServer
+from hailtime.serving.triton_install import default_home, find_or_install, is_installed
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ import pytest
 from tritonclient.grpc import InferenceServerClient
 
 from hailtime.client import EtaClient
-from hailtime.deploy import deploy
 from hailtime.errors import ModelUnavailable, PredictionError, RequestError, ServerUnavailable
-from hailtime.triton import TritonServer
+from hailtime.serving.deploy import deploy
+from hailtime.serving.triton import TritonServer
 from tests.tiny_run import TINY_SCHEMA, tiny_answers, tiny_rows, write_tiny_run
 
 pytestmark = pytest.mark.triton

@@ -11,8 +11,8 @@ import onnx
 import pytest
 
 from hailtime.client import EtaClient
-from hailtime.deploy import activate, deploy, publish
 from hailtime.errors import DeployError
+from hailtime.serving.deploy import activate, deploy, publish
 from tests.tiny_run import store_model, tiny_answers, tiny_model, tiny_rows, write_tiny_run
 from tests.triton.asking import ask, one_row, served_plan
 

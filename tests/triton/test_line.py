@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from hailtime.client import EtaClient
-from hailtime.deploy import deploy
+from hailtime.client.transport import GrpcTransport
 from hailtime.errors import DeployError, RequestError
 from hailtime.export import hard_rows, session
-from hailtime.transport import GrpcTransport
-from hailtime.triton import TritonServer
+from hailtime.serving.deploy import deploy
+from hailtime.serving.triton import TritonServer
 from tests.triton.asking import KINDS, ask
 
 pytestmark = pytest.mark.triton

@@ -15,9 +15,9 @@ import pytest
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from hailtime.deploy import deploy
 from hailtime.errors import ServerError
-from hailtime.triton import TritonServer
+from hailtime.serving.deploy import deploy
+from hailtime.serving.triton import TritonServer
 from tests.tiny_run import tiny_answers, tiny_rows, write_tiny_run
 from tests.triton.asking import KINDS, ask, one_row
 

@@ -1,6 +1,7 @@
 """Where trips come from. A source is a function that returns `RawData`; its yaml in `configs/source/` names it."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -9,9 +10,21 @@ import polars as pl
 class RawData:
     """What a source hands to cleaning: one row a request, and the tables of conditions that are joined to it by time.
 
-    `conditions` maps a name (weather, traffic, ...) to rows with `observed_at` (when it was true) and `known_at` (when
-    anybody could know it). Faults are still in.
+    - trips: one frame, or an iterable of frames with the same columns, so that what is on a disk or in a database is
+      never in memory as a whole. It is iterated anew at every use; rows may come in any order.
+    - conditions: name (weather, traffic, ...) → rows with `observed_at` (when it was true) and `known_at` (when anybody
+      could know it)
+
+    Faults are still in.
     """
 
-    trips: pl.DataFrame
-    conditions: dict[str, pl.DataFrame]
+    trips: pl.DataFrame | Iterable[pl.DataFrame]
+    conditions: dict[str, pl.DataFrame] = field(default_factory=dict)
+
+    def blocks(self) -> Iterator[pl.DataFrame]:
+        """The trips, some rows at a time."""
+        return iter([self.trips]) if isinstance(self.trips, pl.DataFrame) else iter(self.trips)
+
+    def table(self) -> pl.DataFrame:
+        """All trips in one frame: for data that fits into memory."""
+        return self.trips if isinstance(self.trips, pl.DataFrame) else pl.concat(self.blocks(), how="vertical_relaxed")

@@ -14,8 +14,8 @@ from typing import Any, Protocol, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from hailtime.client.request_values import Wrong, numbers_of, shown, texts_of, times_of, to_numbers, to_texts, to_times
 from hailtime.errors import RequestError, did_you_mean
-from hailtime.request_values import Wrong, numbers_of, shown, texts_of, times_of, to_numbers, to_texts, to_times
 from hailtime.schema import Column, Schema
 
 MAX_TOLD = 5  # problems an error lists; the rest is a count

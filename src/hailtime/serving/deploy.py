@@ -17,8 +17,10 @@ from tritonclient.utils import InferenceServerException
 
 from hailtime.errors import DeployError
 from hailtime.locking import locked
-from hailtime.model_file import Probe, read_probe, read_run, read_schema
-from hailtime.repository import (
+from hailtime.rollout import Rollout
+from hailtime.schema import MODEL_NAME, Schema
+from hailtime.serving.model_file import Probe, read_probe, read_run, read_schema
+from hailtime.serving.repository import (
     LOCK,
     MAX_BATCH_SIZE,
     Served,
@@ -34,8 +36,6 @@ from hailtime.repository import (
     version_folder,
     write_config,
 )
-from hailtime.rollout import Rollout
-from hailtime.schema import MODEL_NAME, Schema
 
 __all__ = ["Release", "activate", "deploy", "publish", "read_config", "write_config"]
 

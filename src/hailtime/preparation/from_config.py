@@ -9,8 +9,8 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from hailtime.dataset import Prepared, check_settings, load_prepared, prepare
 from hailtime.errors import ConfigError
+from hailtime.preparation.dataset import Prepared, check_settings, load_prepared, prepare
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from hailtime.features import FeatureSpec
-from hailtime.networks.inputs import Inputs, QuantileHead
+from hailtime.training.features import FeatureSpec
+from hailtime.training.networks.inputs import Inputs, QuantileHead
 
 
 class MLP(nn.Module):

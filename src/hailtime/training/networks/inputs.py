@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hailtime.features import FeatureSpec
+from hailtime.training.features import FeatureSpec
 
 N_CELLS = 2048  # of the uniform grid that finds a bin by one lookup; `fit_features` rounds edges to the same grid
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from hailtime.features import FeatureSpec, RowFeatures
 from hailtime.schema import Schema
+from hailtime.training.features import FeatureSpec, RowFeatures
 
 MIN_BLOCK_ROWS = 500  # a block's factor has then a standard error of about 5 %
 

@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 import narwhals as nw
 
-from hailtime.conform import Kind
 from hailtime.errors import ConfigError, did_you_mean
+from hailtime.preparation.conform import Kind
 from hailtime.schema import MICROSECONDS_PER_SECOND, Column, Schema
 
 Severity = Literal["select", "drop", "mend"]

@@ -11,6 +11,9 @@ from typing import Any, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from hailtime.client.prediction import Prediction, Predictions, check_answer
+from hailtime.client.request import Frame, PackedRows, RowPacker, is_frame
+from hailtime.client.transport import GrpcTransport, ModelConfig, Transport
 from hailtime.errors import (
     ConfigError,
     DeadlineExceeded,
@@ -20,11 +23,8 @@ from hailtime.errors import (
     RequestError,
     ServerUnavailable,
 )
-from hailtime.prediction import Prediction, Predictions, check_answer
-from hailtime.request import Frame, PackedRows, RowPacker, is_frame
 from hailtime.rollout import Rollout
 from hailtime.schema import MODEL_NAME, QUANTILES, Schema
-from hailtime.transport import GrpcTransport, ModelConfig, Transport
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import narwhals as nw
 
-from hailtime.conform import AnyFrame, Kind, collected, conform, read_frame
 from hailtime.errors import ConfigError, DataError
-from hailtime.rules import Check, Duplicate, Severity, missing_checks, range_checks, read_rules, time_check
+from hailtime.preparation.conform import AnyFrame, Kind, collected, conform, read_frame
+from hailtime.preparation.rules import Check, Duplicate, Severity, missing_checks, range_checks, read_rules, time_check
 from hailtime.schema import MICROSECONDS_PER_SECOND, Column, Schema
 
 ARRIVED_AT = "arrived_at"  # the raw column a missing target is computed from

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from hailtime.batches import ResidentBatches, Rows
-from hailtime.features import UNKNOWN
-from hailtime.losses import pinball
-from hailtime.model import TargetScale
+from hailtime.training.batches import ResidentBatches, Rows
+from hailtime.training.features import UNKNOWN
+from hailtime.training.losses import pinball
+from hailtime.training.model import TargetScale
 
 
 class PickupTimeModule(lightning.LightningModule):

@@ -14,8 +14,8 @@ from typing import Any, cast
 
 import narwhals as nw
 
-from hailtime.conform import AnyFrame, Kind, conform, read_frame
 from hailtime.errors import ConfigError, DataError, SchemaError, did_you_mean
+from hailtime.preparation.conform import AnyFrame, Kind, conform, read_frame
 from hailtime.schema import MICROSECONDS_PER_SECOND, Column, Schema
 
 HOUR_US = 3600 * MICROSECONDS_PER_SECOND

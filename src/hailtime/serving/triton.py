@@ -24,7 +24,7 @@ from tritonclient.utils import InferenceServerException
 
 from hailtime.errors import ServerError
 from hailtime.schema import MODEL_NAME
-from hailtime.triton_install import Installation, find_or_install
+from hailtime.serving.triton_install import Installation, find_or_install
 
 logger = logging.getLogger(__name__)
 

@@ -23,14 +23,14 @@ from pytorch_lightning.loggers import CSVLogger
 from torch import nn
 
 from hailtime import plots
-from hailtime.batches import PreparedData
-from hailtime.dataset import Prepared, load_prepared
 from hailtime.errors import ConfigError, DataError
-from hailtime.features import FeatureSpec, fit_features
-from hailtime.model import Calibration, PickupTimeModel, TargetScale, fit_calibration
-from hailtime.module import PickupTimeModule
-from hailtime.prepare import prepared_data
+from hailtime.preparation.dataset import Prepared, load_prepared
+from hailtime.preparation.from_config import prepared_data
 from hailtime.schema import Schema
+from hailtime.training.batches import PreparedData
+from hailtime.training.features import FeatureSpec, fit_features
+from hailtime.training.model import Calibration, PickupTimeModel, TargetScale, fit_calibration
+from hailtime.training.module import PickupTimeModule
 
 log = logging.getLogger(__name__)
 

@@ -22,13 +22,13 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from hailtime.clean import CleaningReport, clean, mend_conditions
 from hailtime.errors import ConfigError, DataError, SchemaError, did_you_mean
-from hailtime.join import join_conditions, keys_of, tables_of
-from hailtime.rules import read_rules
+from hailtime.preparation.clean import CleaningReport, clean, mend_conditions
+from hailtime.preparation.join import join_conditions, keys_of, tables_of
+from hailtime.preparation.rules import read_rules
+from hailtime.preparation.split import PARTS, Split, cut, read_split, utc_text
 from hailtime.schema import Column, Schema
 from hailtime.sources import RawData
-from hailtime.split import PARTS, Split, cut, read_split, utc_text
 from hailtime.whole_folder import present_folder, whole_folder
 
 log = logging.getLogger(__name__)

@@ -24,9 +24,9 @@ from tritonclient.grpc import model_config_pb2
 
 from hailtime.errors import DeployError, HailtimeError
 from hailtime.locking import locked
-from hailtime.model_file import read_run
 from hailtime.rollout import Rollout
 from hailtime.schema import MODEL_NAME, QUANTILES, Schema
+from hailtime.serving.model_file import read_run
 
 MAX_BATCH_SIZE = 4096
 LOCK = ".deploy.lock"

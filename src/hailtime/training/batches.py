@@ -12,10 +12,10 @@ import pytorch_lightning as lightning
 import torch
 from torch import Tensor
 
-from hailtime.dataset import Prepared
 from hailtime.errors import DataError
-from hailtime.features import FeatureSpec, row_features
-from hailtime.model import TargetScale
+from hailtime.preparation.dataset import Prepared
+from hailtime.training.features import FeatureSpec, row_features
+from hailtime.training.model import TargetScale
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Raw trips in, a prepared folder out: clean, join, split, write."""

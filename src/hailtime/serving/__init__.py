@@ -1,0 +1,1 @@
+"""A run folder in, a verified live model out: the model repository and Triton."""

@@ -1,0 +1,1 @@
+"""A prepared folder in, a run folder out: features, networks, the loop."""
