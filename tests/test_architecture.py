@@ -14,7 +14,10 @@ PACKAGE = Path(hailtime.__file__).parent
 LINE = [
     ["errors", "schema", "rollout", "locking", "whole_folder", "report"],
     ["sources"],
-    ["preparation.conform", "preparation.rules", "preparation.clean"],
+    ["preparation.clock_changes", "preparation.conform", "preparation.rules"],
+    ["preparation.rule_settings", "preparation.rule_kinds", "preparation.time_rule_kinds"],
+    ["preparation.declared_rules"],
+    ["preparation.clean", "preparation.budget"],
     ["preparation.join"],
     ["preparation.split", "preparation.dataset"],
     ["config", "preparation.from_config"],

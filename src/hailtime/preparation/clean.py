@@ -2,10 +2,14 @@
 
     clean_trips, report = clean(raw.trips, schema, config.source.rules)
 
-A source's yaml names its rules (`rules.py`); missing values and every column's range are rules by themselves, read
-from the schema. A row is counted once, under the first rule that catches it: selections, missing values, ranges of the
-inputs, the declared rules in their order, the range of the target, duplicates. Values outside a range are mended before
-the declared rules look: a driver at 0, 0 has no known place, and is not one who drove too fast.
+A source's yaml names its rules (`declared_rules.py`); missing values and every column's range are rules by themselves,
+read from the schema. They look in this order:
+
+- mends and flags of what came, one after the other: clocks, units, time zones
+- a dropped row is counted once, under the first rule that catches it: selections, drops of what came, missing values,
+  ranges of the inputs, the other declared drops in their order, the range of the target, duplicates
+- values outside a range are mended before the other declared rules look: a driver at 0, 0 has no known place, and is
+  not one who drove too fast
 
 Everything here is written once for every engine (Narwhals): no index, no row order, no hash of an engine's own.
 """
@@ -19,19 +23,12 @@ import narwhals as nw
 
 from hailtime.errors import ConfigError, DataError
 from hailtime.preparation.conform import AnyFrame, Kind, collected, conform, read_frame
-from hailtime.preparation.rules import Check, Duplicate, Severity, missing_checks, range_checks, read_rules, time_check
+from hailtime.preparation.declared_rules import read_rules
+from hailtime.preparation.rules import KINDS, Check, Duplicate, Severity, missing_checks, range_checks, time_check
 from hailtime.schema import MICROSECONDS_PER_SECOND, Column, Schema
 
 ARRIVED_AT = "arrived_at"  # the raw column a missing target is computed from
 _RULE, _ROWS = "_rule", "_rows"  # helper columns; a schema's columns cannot begin with an underscore
-_KINDS: dict[str, Kind] = {
-    "id": "text",
-    "requested_at": "time",
-    "numeric": "number",
-    "categorical": "text",
-    "target": "number",
-    "truth": "number",
-}
 
 
 @dataclass(frozen=True)
@@ -70,21 +67,25 @@ def clean(
     - the result holds the schema's columns without those of a condition, then the keys
     """
     declared, duplicates = read_rules(rules, schema)
-    selections, faults = _of("select", declared), _of("drop", declared)
+    early, late = ([check for check in declared if check.is_early == is_early] for is_early in (True, False))
+    selections = _of("select", declared)
     own = [column for column in schema.columns if column.condition is None]
     inputs = range_checks(column for column in own if column.role == "numeric")
     results = range_checks(column for column in own if column.role != "numeric")
     _check_names([*declared, *duplicates, *inputs, *results])
 
-    frame = _read_trips(read_frame(trips, "trips"), own, schema, [*declared, *duplicates], keys)
-    frame, unusable, rows_in = _drop_caught(
-        frame, [*selections, *missing_checks(schema), time_check(schema), *_of("drop", inputs)], schema
-    )
+    frame, is_computed = _read_trips(read_frame(trips, "trips"), own, schema, [*declared, *duplicates], keys)
+    frame, repaired = _mend_in_turn(frame, _asked_about(early, selections), schema)
+    if is_computed:
+        frame = _with_target(frame, schema)
+    refused = [*selections, *_of("drop", early), *missing_checks(schema), time_check(schema), *_of("drop", inputs)]
+    frame, unusable, rows_in = _drop_caught(frame, refused, schema)
     if rows_in == 0:
         raise DataError("there is no trip to clean: the table has 0 rows")
     frame = frame.with_columns(nw.col(schema.requested_at).cast(nw.Int64))
     frame, mended = _mend(frame, _of("mend", inputs), schema)
-    frame, wrong, _ = _drop_caught(frame, [*faults, *_of("drop", results)], schema)
+    frame, wrong, _ = _drop_caught(frame, [*_of("drop", late), *_of("drop", results)], schema)
+    frame, mended_late = _mend_in_turn(frame, late, schema)
     frame, mended_results = _mend(frame, _of("mend", results), schema)
     repeated = []
     for duplicate in duplicates:
@@ -92,7 +93,7 @@ def clean(
         repeated.append(finding)
 
     rows_out = rows_in - sum(finding.rows for finding in (*unusable, *wrong, *repeated))
-    findings = [*unusable, *wrong, *repeated, *mended, *mended_results]
+    findings = [*unusable, *wrong, *repeated, *repaired, *mended, *mended_late, *mended_results]
     report = CleaningReport(rows_in, rows_out, _with_shares(findings, rows_in))
     _check_something_is_left(report)
     names = dict.fromkeys([*(column.name for column in own), *keys])
@@ -114,9 +115,9 @@ def _of(severity: Severity, checks: Iterable[Check]) -> list[Check]:
 
 def _read_trips(
     frame: AnyFrame, own: Sequence[Column], schema: Schema, rules: Sequence[Check | Duplicate], keys: Iterable[str]
-) -> AnyFrame:
-    """The columns that the schema, the rules and the joins name, and the target."""
-    kinds: dict[str, Kind] = {column.name: _KINDS[column.role] for column in own}
+) -> tuple[AnyFrame, bool]:
+    """The columns that the schema, the rules and the joins name, and whether the target is still to be computed."""
+    kinds: dict[str, Kind] = {column.name: KINDS[column.role] for column in own}
     present = set(frame.collect_schema())
     is_computed = schema.target not in present and ARRIVED_AT in present
     if is_computed:
@@ -124,15 +125,18 @@ def _read_trips(
         kinds[ARRIVED_AT] = "time"
     for rule in rules:
         for name, kind in rule.reads.items():
-            known = kinds.setdefault(name, kind)
-            if kind not in (known, "as_it_is"):
-                raise ConfigError(f"rule {rule.name} reads {name} as a {kind}, and it is declared as a {known}")
+            if kinds.get(name, "as_it_is") == "as_it_is":
+                kinds[name] = kind
+            elif kind not in (kinds[name], "as_it_is"):
+                raise ConfigError(f"rule {rule.name} reads {name} as a {kind}, and another as a {kinds[name]}")
     kinds |= {key: "text" for key in keys if key not in kinds}
-    frame = conform(frame, "trips", kinds)
-    if is_computed:
-        taken_us = nw.col(ARRIVED_AT).cast(nw.Float64) - nw.col(schema.requested_at).cast(nw.Float64)
-        frame = frame.with_columns((taken_us / MICROSECONDS_PER_SECOND).alias(schema.target))
-    return frame
+    return conform(frame, "trips", kinds), is_computed
+
+
+def _with_target(frame: AnyFrame, schema: Schema) -> AnyFrame:
+    """The seconds from request to arrival."""
+    taken_us = nw.col(ARRIVED_AT).cast(nw.Float64) - nw.col(schema.requested_at).cast(nw.Float64)
+    return frame.with_columns((taken_us / MICROSECONDS_PER_SECOND).alias(schema.target))
 
 
 def _drop_caught(frame: AnyFrame, checks: Sequence[Check], schema: Schema) -> tuple[AnyFrame, list[Finding], int]:
@@ -171,22 +175,33 @@ def _drop_duplicates(frame: AnyFrame, rule: Duplicate, schema: Schema) -> tuple[
     return nw.concat([part.select(*names) for part in parts]), replace(finding, rows=dropped, example=example)
 
 
+def _asked_about(checks: Sequence[Check], selections: Sequence[Check]) -> list[Check]:
+    """The checks without the rows that a selection takes out."""
+    if not selections:
+        return list(checks)
+    is_left_out = nw.any_horizontal(*(selection.caught for selection in selections), ignore_nulls=True)
+    return [replace(check, caught=check.caught & ~is_left_out) for check in checks]
+
+
+def _mend_in_turn(frame: AnyFrame, checks: Sequence[Check], schema: Schema) -> tuple[AnyFrame, list[Finding]]:
+    """Mends and flags one after the other: a time that one rule moves is the time that the next one judges."""
+    findings: list[Finding] = []
+    for check in checks:
+        if check.severity in ("mend", "flag"):
+            frame, found = _mend(frame, [check], schema)
+            findings.extend(found)
+    return frame, findings
+
+
 def _mend(frame: AnyFrame, checks: Sequence[Check], schema: Schema) -> tuple[AnyFrame, list[Finding]]:
-    """Values outside their range made missing or moved to the limit."""
+    """What mending and flagging rules caught, and the rows with other values where they mend."""
     if not checks:
         return frame, []
     counts = collected(frame.select(*(check.caught.cast(nw.Int64).sum().alias(check.name) for check in checks)))
     rows = {check.name: int(counts[check.name].item() or 0) for check in checks}
     findings = [_finding(check, rows[check.name], frame.filter(check.caught), schema) for check in checks]
-    mended = []
-    for check in checks:
-        column = schema.column(check.columns[0])
-        value = nw.col(column.name)
-        if column.out_of_range == "clip":
-            mended.append(value.clip(column.minimum, column.maximum))
-        else:
-            mended.append(nw.when(~check.caught).then(value).alias(column.name))
-    return frame.with_columns(*mended), findings
+    mended = {name: value for check in checks for name, value in check.mends.items()}
+    return frame.with_columns(**mended), findings
 
 
 def _finding(check: Check, rows: int, caught: AnyFrame, schema: Schema) -> Finding:

@@ -47,7 +47,7 @@ def conform(frame: AnyFrame, what: str, kinds: Mapping[str, Kind]) -> AnyFrame:
 
 
 def _as_it_is(frame: AnyFrame, name: str, dtype: nw.dtypes.DType, what: str) -> nw.Expr:
-    return nw.col(name)
+    return _finite(nw.col(name)) if dtype.is_float() else nw.col(name)
 
 
 def _as_time(frame: AnyFrame, name: str, dtype: nw.dtypes.DType, what: str) -> nw.Expr:

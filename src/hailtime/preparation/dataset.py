@@ -24,8 +24,8 @@ import polars as pl
 
 from hailtime.errors import ConfigError, DataError, SchemaError, did_you_mean
 from hailtime.preparation.clean import CleaningReport, clean, mend_conditions
+from hailtime.preparation.declared_rules import read_rules
 from hailtime.preparation.join import join_conditions, keys_of, tables_of
-from hailtime.preparation.rules import read_rules
 from hailtime.preparation.split import PARTS, Split, cut, read_split, utc_text
 from hailtime.schema import Column, Schema
 from hailtime.sources import RawData
@@ -34,7 +34,7 @@ from hailtime.whole_folder import present_folder, whole_folder
 log = logging.getLogger(__name__)
 
 ENGINES = ("polars", "pandas")
-_SETTINGS = ("load", "schema", "conditions", "rules", "split", "slices")
+_SETTINGS = ("load", "schema", "conditions", "rules", "budget", "leakage", "split", "slices")
 _TYPES: dict[str, type[pl.DataType]] = {"id": pl.String, "requested_at": pl.Int64, "categorical": pl.String}
 
 
