@@ -3,11 +3,11 @@
     leakage = find_leaks(sample_rows(train.lazy(), schema), schema, read_leakage(settings, schema))
     check_leakage(leakage)
 
-Past the harder of two limits a column stops the preparation, unless the yaml says `leakage: {allow: [column]}`; past the
-softer one it is named in the report. Measured on the simulated city, nyc_ems (100,000 trips each) and nyc_hvfhv (5,416):
-columns known at the request reach a rank correlation of 0.79 and explain 43 % (a routing engine's estimate), are at no
-shift sharper than 0.05, and know less of later pickups than the world does. The target with 5 % noise reaches 0.994, that
-of a later trip 0.8 to 0.98, a zone's mean of the hour 0.10 more than the world knows.
+Past the harder of two limits a column stops the preparation, unless the yaml says `leakage: {allow: [column]}`; past
+the softer one it is named in the report. Measured on the simulated city, nyc_ems (100,000 trips each) and nyc_hvfhv
+(5,416): columns known at the request reach a rank correlation of 0.79 and explain 43 % (a routing engine's estimate),
+are at no shift sharper than 0.05, and know less of later pickups than the world does. The target with 5 % noise reaches
+0.994, that of a later trip 0.8 to 0.98, a zone's mean of the hour 0.10 more than the world knows.
 
 What this cannot see: a category made from the outcome that does not say much of it (a flag "late"), and a mean over so
 many later pickups that their chance is gone.
