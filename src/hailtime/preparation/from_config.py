@@ -10,7 +10,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from hailtime.errors import ConfigError
-from hailtime.preparation.dataset import Prepared, check_settings, load_prepared, prepare
+from hailtime.preparation.dataset import check_settings, prepare
+from hailtime.preparation.prepared import Prepared, load_prepared
 
 log = logging.getLogger(__name__)
 

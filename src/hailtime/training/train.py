@@ -24,8 +24,8 @@ from torch import nn
 
 from hailtime import plots
 from hailtime.errors import ConfigError, DataError
-from hailtime.preparation.dataset import Prepared, load_prepared
 from hailtime.preparation.from_config import prepared_data
+from hailtime.preparation.prepared import Prepared, load_prepared
 from hailtime.schema import Schema
 from hailtime.training.batches import PreparedData
 from hailtime.training.features import FeatureSpec, fit_features
