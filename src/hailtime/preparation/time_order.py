@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from hailtime.schema import MICROSECONDS_PER_SECOND
 
-BLOCK_ROWS = 1_000_000  # of one block that comes back: 200 MB of a simulated city's rows
-KEPT_ROWS = 2_000_000  # kept in memory before anything is written
+BLOCK_ROWS = 500_000  # of one block that comes back: 80 MB of a simulated city's rows
+KEPT_ROWS = 1_000_000  # kept in memory before anything is written
 _TICK_US = 60 * MICROSECONDS_PER_SECOND  # blocks are cut at full minutes
 
 
@@ -38,7 +38,7 @@ class TimeOrder:
         """Rows of one more block; all have the same columns."""
         if block.is_empty():
             return
-        block = block.sort(self._order(block))
+        block = block.sort(self._time)
         self._pieces.append(_Piece(block, *_ticks(block[self._time])))
         self.n_rows += block.height
         if self.n_rows > self._kept_rows:
@@ -75,10 +75,7 @@ class TimeOrder:
         for first, last in _runs(number):
             slices = [piece.between(ticks[first], ticks[last]) for piece in self._pieces]
             rows = pl.concat(pl.collect_all(slices), how="vertical_relaxed")
-            yield rows if len(self._pieces) == 1 else rows.sort(self._order(rows))
-
-    def _order(self, block: pl.DataFrame) -> list[str]:
-        return [self._time, *sorted(name for name in block.columns if name != self._time)]
+            yield _sorted(rows, self._time)
 
     def _ticks(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The minutes that have rows, and how many they have."""
@@ -124,6 +121,18 @@ def _ticks(times: pl.Series) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The minutes of sorted times, and how many rows each has."""
     ticks, counts = np.unique(times.to_numpy() // _TICK_US, return_counts=True)
     return ticks.astype(np.int64), counts.astype(np.int64)
+
+
+def _sorted(rows: pl.DataFrame, time: str) -> pl.DataFrame:
+    """By time, rows of one time by all other columns; only those are compared by more than a number."""
+    rows = rows.sort(time)
+    times = rows[time].to_numpy()
+    is_next_equal = times[1:] == times[:-1]
+    alike = np.flatnonzero(np.append(is_next_equal, False) | np.append(False, is_next_equal))
+    order = [time, *sorted(name for name in rows.columns if name != time)]
+    place = np.arange(len(rows))
+    place[alike] = alike[rows[alike].select(pl.arg_sort_by(order)).to_series().to_numpy()]
+    return rows[place] if len(alike) else rows
 
 
 def _runs(numbers: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
