@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,9 @@ log = logging.getLogger(__name__)
 def prepare_source(config: DictConfig) -> Prepared:
     """Loads the configured source and prepares it, whatever is there already."""
     settings = source_settings(config)
-    log.info("load %s", check_settings(settings).source)
-    start = time.perf_counter()
+    log.info("prepare %s", check_settings(settings).source)
     # called outside of Hydra, which would hide the source's own error in one of its own
     raw = instantiate(config.source.load, _partial_=True)()
-    log.info("load: %.1f s, %s raw trips", time.perf_counter() - start, f"{raw.trips.height:,}")
     return prepare(raw, settings, Path(config.prepared), config.get("engine", "polars"))
 
 

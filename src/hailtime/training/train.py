@@ -47,8 +47,15 @@ class Run:
 
     @property
     def prepared(self) -> Prepared:
-        """The prepared folder the run was trained on."""
-        return load_prepared(Path(self.config.prepared))
+        """The data the run was trained on. DataError when its folder holds other data by now."""
+        prepared = load_prepared(Path(self.config.prepared))
+        trained_on = json.loads((self.folder / "data.json").read_text())["fingerprint"]
+        if prepared.fingerprint != trained_on:
+            raise DataError(
+                f"{self.folder} was trained on data {trained_on}, and {prepared.folder} holds {prepared.fingerprint} by "
+                f"now: prepare it again with the settings of {self.folder / 'config.yaml'}, or train again"
+            )
+        return prepared
 
 
 def train(config: DictConfig, folder: Path) -> Run:
