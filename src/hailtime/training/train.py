@@ -52,8 +52,8 @@ class Run:
         trained_on = json.loads((self.folder / "data.json").read_text())["fingerprint"]
         if prepared.fingerprint != trained_on:
             raise DataError(
-                f"{self.folder} was trained on data {trained_on}, and {prepared.folder} holds {prepared.fingerprint} by "
-                f"now: prepare it again with the settings of {self.folder / 'config.yaml'}, or train again"
+                f"{self.folder} was trained on data {trained_on}, and {prepared.folder} holds {prepared.fingerprint} "
+                f"by now: prepare it again with the settings of {self.folder / 'config.yaml'}, or train again"
             )
         return prepared
 
