@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCE ?= simulated_city
 NAME := $(if $(filter simulated_city,$(SOURCE)),demo,$(SOURCE))
 
-.PHONY: install triton check format test test-all smoke demo serve clean
+.PHONY: install triton services check format test test-all smoke demo serve clean
 
 install: $(VENV)/installed
 
@@ -30,10 +30,14 @@ format: install
 	$(BIN)/ruff format .
 
 test: install
-	$(BIN)/pytest -m 'not triton and not gpu'
+	$(BIN)/pytest -m 'not triton and not postgres and not spark and not gpu'
 
-test-all: triton
-	HAILTIME_REQUIRE_TRITON=1 $(BIN)/pytest
+# the real PostgreSQL and Spark that the tests need; where they cannot be installed, says how
+services:
+	bash scripts/install_test_services.sh
+
+test-all: triton services
+	HAILTIME_REQUIRE_TRITON=1 HAILTIME_REQUIRE_POSTGRES=1 HAILTIME_REQUIRE_SPARK=1 $(BIN)/pytest
 
 smoke: triton
 	$(BIN)/python scripts/pipeline.py --name smoke experiment=smoke

@@ -25,8 +25,8 @@ from hailtime.client import EtaClient
 from hailtime.config import CONFIGS, check_command_line
 from hailtime.evaluate import evaluate
 from hailtime.export import export, session
-from hailtime.preparation.dataset import Prepared
 from hailtime.preparation.from_config import prepare_source
+from hailtime.preparation.prepared import Prepared
 from hailtime.report import metrics_table, run_script, stage_table
 from hailtime.serving.deploy import deploy
 from hailtime.serving.triton import TritonServer

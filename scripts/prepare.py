@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from hailtime.config import checked_main
-from hailtime.preparation.dataset import Prepared
 from hailtime.preparation.from_config import prepare_source
+from hailtime.preparation.prepared import Prepared
 from hailtime.report import console as wide_console
 from hailtime.report import run_script
 

@@ -16,7 +16,9 @@ from polars.testing import assert_frame_equal
 
 from hailtime.config import CONFIGS
 from hailtime.errors import ConfigError, DataError, HailtimeError, SchemaError
-from hailtime.preparation.dataset import data_fingerprint, load_prepared, prepare
+from hailtime.preparation.dataset import prepare
+from hailtime.preparation.parts import PartDigest
+from hailtime.preparation.prepared import load_prepared
 from hailtime.preparation.split import PARTS, read_split, utc_text
 from hailtime.schema import Schema
 from hailtime.sources import RawData
@@ -151,13 +153,22 @@ def test_row_order_of_the_source_changes_nothing(city, prepared_city, tmp_path):
     assert prepare(mixed, CITY, tmp_path / "mixed").fingerprint == prepared_city.fingerprint
 
 
+def test_trips_that_come_in_blocks_give_the_same_data_and_report(city, prepared_city, tmp_path):
+    """Blocks cut duplicates apart, and are not in the order of time."""
+    blocks = list(city.table().iter_slices(333))[::-1]
+    other = prepare(RawData(blocks, city.conditions), CITY, tmp_path / "blocks")
+    assert other.fingerprint == prepared_city.fingerprint
+    assert other.report["clean"] == prepared_city.report["clean"]
+    assert any(f["rows"] for f in other.report["clean"]["findings"] if f["kind"] == "duplicate")
+
+
 def test_report_tells_what_was_done(prepared_city):
     report = json.loads((prepared_city.folder / "report.json").read_text())
     n_parts = sum(part["rows"] for part in report["parts"].values())
     assert report["clean"]["rows_out"] == n_parts + report["dropped_in_gaps"]
     assert set(report["conditions"]) == {"weather", "traffic", "incidents"}
     assert min(report["conditions"].values()) > 0.99
-    assert set(report["seconds"]) == {"clean", "join", "split", "fingerprint", "write"}
+    assert set(report["seconds"]) == {"load", "clean", "sort", "join", "write"}
     assert report["settings"] == json.loads(json.dumps(CITY, default=str))
     assert report["parts"]["train"]["rows"] == prepared_city.part("train").height
 
@@ -190,9 +201,24 @@ def test_fingerprint_sees_every_value_name_and_part():
         {"train": frame[::-1]},
         {"test": frame},
     ]
-    assert len({data_fingerprint(parts) for parts in [{"train": frame}, *others]}) == 7
+    assert len({digest(parts) for parts in [{"train": frame}, *others]}) == 7
     same = frame.with_columns(a=pl.Series([1.0, 0.0]) * -1 * -1).with_columns(a=pl.Series([1.0, None]))
-    assert data_fingerprint({"train": same}) == data_fingerprint({"train": frame})
+    assert digest({"train": same}) == digest({"train": frame})
+
+
+def digest(parts):
+    ((part, frame),) = parts.items()
+    digest = PartDigest(part)
+    digest.add(frame)
+    return digest.digest()
+
+
+def test_fingerprint_does_not_see_how_rows_are_cut_into_blocks(prepared_city):
+    rows, whole, cut = prepared_city.part("test"), PartDigest("test"), PartDigest("test")
+    whole.add(rows)
+    for block in (rows[:7], rows[7:8], rows[8:]):
+        cut.add(block)
+    assert cut.digest() == whole.digest()
 
 
 @pytest.mark.parametrize(
@@ -248,13 +274,13 @@ def test_folder_that_is_not_there_names_the_command(tmp_path):
         load_prepared(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("name", ["schema.json", "report.json", "test.parquet"])
+@pytest.mark.parametrize("name", ["schema.json", "report.json", "test/00000.parquet"])
 def test_missing_or_damaged_file_is_named(prepared_town, name):
     (prepared_town.folder / name).write_text("{")
     with pytest.raises(DataError, match=name):
         load_prepared(prepared_town.folder)
     (prepared_town.folder / name).unlink()
-    with pytest.raises(DataError, match=f"holds {name}"):
+    with pytest.raises(DataError, match=f"holds {name}|part test of .* must have 1 files, got 0"):
         load_prepared(prepared_town.folder)
 
 
@@ -267,13 +293,13 @@ def test_schema_of_another_preparation_is_told(prepared_town):
 
 def test_part_of_another_preparation_is_told(prepared_town, tmp_path):
     other = prepare(town(11), TOWN, tmp_path / "other")
-    (other.folder / "test.parquet").replace(prepared_town.folder / "test.parquet")
-    with pytest.raises(DataError, match=r"test\.parquet comes from another preparation"):
+    (other.folder / "test/00000.parquet").replace(prepared_town.folder / "test/00000.parquet")
+    with pytest.raises(DataError, match=r"test/00000\.parquet comes from another preparation"):
         load_prepared(prepared_town.folder)
 
 
 def test_part_with_other_columns_is_told(prepared_town):
-    path = prepared_town.folder / "train.parquet"
+    path = prepared_town.folder / "train/00000.parquet"
     pl.read_parquet(path).drop("queue").write_parquet(path)
     with pytest.raises(DataError, match="differing: queue"):
         load_prepared(prepared_town.folder)

@@ -8,10 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from hailtime.errors import ConfigError, DataError
 from hailtime.evaluate import predict
 from hailtime.export import export
+from hailtime.preparation.from_config import prepare_source
 from hailtime.training.batches import ResidentBatches, Rows, to_rows
 from hailtime.training.callbacks import rising_average
 from hailtime.training.model import Calibration, fit_calibration
@@ -152,6 +154,13 @@ def test_data_of_another_schema_is_refused(small_run):
     other = replace(small_run.spec, schema_fingerprint="0" * 12)
     with pytest.raises(DataError, match="features and data must have one schema"):
         to_rows(small_run.prepared, other, "test")
+
+
+def test_data_prepared_anew_is_not_taken_for_what_the_run_was_trained_on(small_run, tmp_path):
+    prepare_source(small_config(tmp_path / "city", "source.load.seed=8"))
+    moved = replace(small_run, config=OmegaConf.merge(small_run.config, {"prepared": str(tmp_path / "city")}))
+    with pytest.raises(DataError, match=r"was trained on data \w{16}, and .*city holds \w{16} by now: prepare"):
+        assert moved.prepared
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hailtime.preparation.dataset import Prepared
+from hailtime.preparation.prepared import Prepared
 from hailtime.schema import Schema
 from hailtime.training.features import (
     FeatureSpec,

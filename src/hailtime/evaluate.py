@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hailtime import plots
 from hailtime.baselines import Baseline, LightGBM, Rule, table
 from hailtime.metrics import by_slice, slice_labels, summary
-from hailtime.preparation.dataset import Prepared
+from hailtime.preparation.prepared import Prepared
 from hailtime.training.features import model_inputs, numeric_feature_names, row_features
 from hailtime.training.train import Run, load_run
 

@@ -28,7 +28,7 @@ from onnx import TensorProto, compose, helper
 
 from hailtime.errors import ExportError
 from hailtime.histograms import reference_histograms
-from hailtime.preparation.dataset import Prepared
+from hailtime.preparation.prepared import Prepared
 from hailtime.schema import Schema
 from hailtime.training.features import FeatureSpec, clock_changes, raw_inputs
 from hailtime.training.train import Run, load_run

@@ -59,7 +59,7 @@ def _previous(folder: Path) -> Path:
 
 def _flush(folder: Path) -> None:
     """The files are on the disk before their new name is, so that a power cut leaves no empty ones."""
-    for path in (*folder.iterdir(), folder):
+    for path in (*folder.rglob("*"), folder):
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)

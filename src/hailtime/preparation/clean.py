@@ -3,13 +3,13 @@
     clean_trips, report = clean(raw.trips, schema, config.source.rules)
 
 A source's yaml names its rules (`declared_rules.py`); missing values and every column's range are rules by themselves,
-read from the schema. They look in this order:
+read from the schema. A row is counted once, under the first rule that catches it: selections, drops of what came,
+missing values, ranges of the inputs, the other declared rules in their order, the range of the target, duplicates. What
+came is mended before all of them, one rule after the other: clocks, time zones, units. Values outside a range are
+mended before the other declared rules look: a driver at 0, 0 has no known place, and is not one who drove too fast.
 
-- mends and flags of what came, one after the other: clocks, units, time zones
-- a dropped row is counted once, under the first rule that catches it: selections, drops of what came, missing values,
-  ranges of the inputs, the other declared drops in their order, the range of the target, duplicates
-- values outside a range are mended before the other declared rules look: a driver at 0, 0 has no known place, and is
-  not one who drove too fast
+`clean_rows` looks at every row by itself, so a table may come to it in pieces whose findings are added up
+(`add_findings`); `drop_duplicates` must see all rows that are alike at once.
 
 Everything here is written once for every engine (Narwhals): no index, no row order, no hash of an engine's own.
 """
@@ -29,6 +29,7 @@ from hailtime.schema import MICROSECONDS_PER_SECOND, Column, Schema
 
 ARRIVED_AT = "arrived_at"  # the raw column a missing target is computed from
 _RULE, _ROWS = "_rule", "_rows"  # helper columns; a schema's columns cannot begin with an underscore
+_GOOD = -1  # in the helper column: no rule caught the row
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,64 @@ class CleaningReport:
     rows_out: int
     findings: tuple[Finding, ...]
 
+    @classmethod
+    def of(cls, rows_in: int, findings: Iterable[Finding]) -> "CleaningReport":
+        """The findings with their shares of the raw rows, what drops rows first. DataError when no row is left."""
+        shared = [replace(finding, share=finding.rows / max(rows_in, 1)) for finding in findings]
+        drops = [finding for finding in shared if finding.severity in ("select", "drop")]
+        rest = [finding for finding in shared if finding.severity not in ("select", "drop")]
+        report = cls(rows_in, rows_in - sum(finding.rows for finding in drops), (*drops, *rest))
+        _check_something_is_left(report)
+        return report
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for report.json."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class CleaningPlan:
+    """All rules of a source in the order in which they look at a row; `columns` is what comes out.
+
+    What came is mended or flagged (`early`) before all else, and inputs are judged and mended by their own ranges
+    before the other declared rules look at them.
+    """
+
+    schema: Schema
+    kinds: Mapping[str, Kind]  # of every raw column that is read
+    columns: tuple[str, ...]
+    selections: tuple[Check, ...]
+    early: tuple[Check, ...]
+    before: tuple[Check, ...]
+    mend_inputs: tuple[Check, ...]
+    after: tuple[Check, ...]
+    late: tuple[Check, ...]
+    mend_results: tuple[Check, ...]
+    duplicates: tuple[Duplicate, ...]
+
+
+def cleaning_plan(schema: Schema, rules: Mapping[str, Mapping[str, Any]], keys: Iterable[str] = ()) -> CleaningPlan:
+    """The declared rules and those of the schema. `keys` are further columns that joins need. ConfigError if wrong."""
+    keys = tuple(keys)
+    declared, duplicates = read_rules(rules, schema)
+    early, late = ([check for check in declared if check.is_early == is_early] for is_early in (True, False))
+    own = [column for column in schema.columns if column.condition is None]
+    inputs = range_checks(column for column in own if column.role == "numeric")
+    results = range_checks(column for column in own if column.role != "numeric")
+    _check_names([*declared, *duplicates, *inputs, *results])
+    return CleaningPlan(
+        schema=schema,
+        kinds=_kinds(own, [*declared, *duplicates], keys),
+        columns=tuple(dict.fromkeys([*(column.name for column in own), *keys])),
+        selections=tuple(_of("select", declared)),
+        early=tuple(check for check in early if check.severity != "drop"),
+        before=(*_of("drop", early), *missing_checks(schema), time_check(schema), *_of("drop", inputs)),
+        mend_inputs=tuple(_of("mend", inputs)),
+        after=(*_of("drop", late), *_of("drop", results)),
+        late=tuple(check for check in late if check.severity in ("mend", "flag")),
+        mend_results=tuple(_of("mend", results)),
+        duplicates=tuple(duplicates),
+    )
 
 
 def clean(
@@ -66,70 +122,88 @@ def clean(
     - keys: further columns that joins need
     - the result holds the schema's columns without those of a condition, then the keys
     """
-    declared, duplicates = read_rules(rules, schema)
-    early, late = ([check for check in declared if check.is_early == is_early] for is_early in (True, False))
-    selections = _of("select", declared)
-    own = [column for column in schema.columns if column.condition is None]
-    inputs = range_checks(column for column in own if column.role == "numeric")
-    results = range_checks(column for column in own if column.role != "numeric")
-    _check_names([*declared, *duplicates, *inputs, *results])
+    plan = cleaning_plan(schema, rules, keys)
+    rows, findings, rows_in = clean_rows(trips, plan)
+    rows, repeated = drop_duplicates(rows, plan)
+    frame = read_frame(rows, "clean trips").select(*plan.columns)
+    return _to_native(frame), CleaningReport.of(rows_in, [*findings, *repeated])
 
-    frame, is_computed = _read_trips(read_frame(trips, "trips"), own, schema, [*declared, *duplicates], keys)
-    frame, repaired = _mend_in_turn(frame, _asked_about(early, selections), schema)
+
+def clean_rows(trips: Any, plan: CleaningPlan) -> tuple[Any, list[Finding], int]:
+    """The rows that no rule of one row catches, what every such rule caught, and how many rows there were.
+
+    The result is in the caller's kind of frame and still holds what duplicates are told by. Shares are not filled in.
+    """
+    frame, is_computed = _read_trips(read_frame(trips, "trips"), plan)
+    frame, repaired = _mend_in_turn(frame, plan.early, plan)
     if is_computed:
-        frame = _with_target(frame, schema)
-    refused = [*selections, *_of("drop", early), *missing_checks(schema), time_check(schema), *_of("drop", inputs)]
-    frame, unusable, rows_in = _drop_caught(frame, refused, schema)
-    if rows_in == 0:
-        raise DataError("there is no trip to clean: the table has 0 rows")
-    frame = frame.with_columns(nw.col(schema.requested_at).cast(nw.Int64))
-    frame, mended = _mend(frame, _of("mend", inputs), schema)
-    frame, wrong, _ = _drop_caught(frame, [*_of("drop", late), *_of("drop", results)], schema)
-    frame, mended_late = _mend_in_turn(frame, late, schema)
-    frame, mended_results = _mend(frame, _of("mend", results), schema)
-    repeated = []
-    for duplicate in duplicates:
-        frame, finding = _drop_duplicates(frame, duplicate, schema)
-        repeated.append(finding)
-
-    rows_out = rows_in - sum(finding.rows for finding in (*unusable, *wrong, *repeated))
-    findings = [*unusable, *wrong, *repeated, *repaired, *mended, *mended_late, *mended_results]
-    report = CleaningReport(rows_in, rows_out, _with_shares(findings, rows_in))
-    _check_something_is_left(report)
-    names = dict.fromkeys([*(column.name for column in own), *keys])
-    return _to_native(frame.select(*names)), report
+        frame = _with_target(frame, plan.schema)
+    before = (*plan.selections, *plan.before)
+    frame = frame.with_columns(_first_caught(before, nw.lit(_GOOD), 0).alias(_RULE))
+    frame, mended = _mend(frame, plan.mend_inputs, plan.schema)
+    frame = frame.with_columns(_first_caught(plan.after, nw.col(_RULE), len(before)).alias(_RULE))
+    frame, mended_late = _mend_in_turn(frame, plan.late, plan)
+    frame, mended_results = _mend(frame, plan.mend_results, plan.schema)
+    findings, rows_in = _count_caught(frame, [*before, *plan.after], plan.schema)
+    good = frame.filter(nw.col(_RULE) == _GOOD).drop(_RULE)
+    good = good.with_columns(nw.col(plan.schema.requested_at).cast(nw.Int64))
+    return _to_native(good), [*findings, *repaired, *mended, *mended_late, *mended_results], rows_in
 
 
-def mend_conditions(trips: Any, schema: Schema) -> tuple[Any, tuple[Finding, ...]]:
-    """The same trips with the joined columns held to their ranges, for after the join."""
-    frame = read_frame(trips, "joined trips")
+def drop_duplicates(rows: Any, plan: CleaningPlan) -> tuple[Any, list[Finding]]:
+    """Of rows alike the earliest request, rule by rule, in the caller's kind of frame; shares are not filled in."""
+    frame = read_frame(rows, "trips")
+    findings = []
+    for rule in plan.duplicates:
+        frame, finding = _drop_duplicates(frame, rule, plan.schema)
+        findings.append(finding)
+    return _to_native(frame), findings
+
+
+def add_findings(some: Sequence[Finding], more: Sequence[Finding]) -> list[Finding]:
+    """Findings of the same rules over two pieces of a table: rows added, the smaller example kept."""
+    if not some:
+        return list(more)
+    return [
+        replace(a, rows=a.rows + b.rows, example=_smaller(a.example, b.example))
+        for a, b in zip(some, more, strict=True)
+    ]
+
+
+def mend_conditions(trips: Any, schema: Schema) -> tuple[Any, list[Finding]]:
+    """The same trips with the joined columns held to their ranges, for after the join; shares are not filled in."""
     checks = range_checks(column for column in schema.columns if column.condition is not None)
-    frame, dropped, rows = _drop_caught(frame, _of("drop", checks), schema)
+    drops = _of("drop", checks)
+    frame = read_frame(trips, "joined trips").with_columns(_first_caught(drops, nw.lit(_GOOD), 0).alias(_RULE))
     frame, mended = _mend(frame, _of("mend", checks), schema)
-    return _to_native(frame), _with_shares([*dropped, *mended], rows)
+    dropped = _count_caught(frame, drops, schema)[0] if drops else []
+    return _to_native(frame.filter(nw.col(_RULE) == _GOOD).drop(_RULE)), [*dropped, *mended]
 
 
 def _of(severity: Severity, checks: Iterable[Check]) -> list[Check]:
     return [check for check in checks if check.severity == severity]
 
 
-def _read_trips(
-    frame: AnyFrame, own: Sequence[Column], schema: Schema, rules: Sequence[Check | Duplicate], keys: Iterable[str]
-) -> tuple[AnyFrame, bool]:
-    """The columns that the schema, the rules and the joins name, and whether the target is still to be computed."""
+def _kinds(own: Sequence[Column], rules: Sequence[Check | Duplicate], keys: Iterable[str]) -> dict[str, Kind]:
+    """What every column is read as that the schema, the rules and the joins name."""
     kinds: dict[str, Kind] = {column.name: KINDS[column.role] for column in own}
-    present = set(frame.collect_schema())
-    is_computed = schema.target not in present and ARRIVED_AT in present
-    if is_computed:
-        del kinds[schema.target]
-        kinds[ARRIVED_AT] = "time"
     for rule in rules:
         for name, kind in rule.reads.items():
             if kinds.get(name, "as_it_is") == "as_it_is":
                 kinds[name] = kind
             elif kind not in (kinds[name], "as_it_is"):
                 raise ConfigError(f"rule {rule.name} reads {name} as a {kind}, and another as a {kinds[name]}")
-    kinds |= {key: "text" for key in keys if key not in kinds}
+    return kinds | {key: "text" for key in keys if key not in kinds}
+
+
+def _read_trips(frame: AnyFrame, plan: CleaningPlan) -> tuple[AnyFrame, bool]:
+    """The columns that the plan reads, and whether the target is still to be computed."""
+    schema, kinds = plan.schema, dict(plan.kinds)
+    present = set(frame.collect_schema())
+    is_computed = schema.target not in present and ARRIVED_AT in present
+    if is_computed:
+        del kinds[schema.target]
+        kinds[ARRIVED_AT] = "time"
     return conform(frame, "trips", kinds), is_computed
 
 
@@ -139,19 +213,23 @@ def _with_target(frame: AnyFrame, schema: Schema) -> AnyFrame:
     return frame.with_columns((taken_us / MICROSECONDS_PER_SECOND).alias(schema.target))
 
 
-def _drop_caught(frame: AnyFrame, checks: Sequence[Check], schema: Schema) -> tuple[AnyFrame, list[Finding], int]:
-    """The rows that no check catches, what each check caught first, and how many rows there were."""
-    first_rule = nw.lit(-1)
-    for place, check in reversed(list(enumerate(checks))):
-        first_rule = nw.when(check.caught).then(nw.lit(place)).otherwise(first_rule)
-    flagged = frame.with_columns(first_rule.alias(_RULE))
-    counts = collected(flagged.group_by(_RULE).agg(nw.len().alias(_ROWS)))
+def _first_caught(checks: Sequence[Check], before: nw.Expr, first: int) -> nw.Expr:
+    """The place of the first rule that catches a row, counted from `first`; a row caught `before` keeps its rule."""
+    rule = before
+    for place, check in reversed(list(enumerate(checks, first))):
+        rule = nw.when(check.caught).then(nw.lit(place)).otherwise(rule)
+    return nw.when(before != _GOOD).then(before).otherwise(rule) if first else rule
+
+
+def _count_caught(frame: AnyFrame, checks: Sequence[Check], schema: Schema) -> tuple[list[Finding], int]:
+    """What each rule caught first, by the places in `_RULE`, and how many rows there are."""
+    counts = collected(frame.group_by(_RULE).agg(nw.len().alias(_ROWS)))
     rows = dict(zip(counts[_RULE].to_list(), counts[_ROWS].to_list(), strict=True))
     findings = [
-        _finding(check, int(rows.get(place, 0)), flagged.filter(nw.col(_RULE) == place), schema)
+        _finding(check, int(rows.get(place, 0)), frame, nw.col(_RULE) == place, schema)
         for place, check in enumerate(checks)
     ]
-    return flagged.filter(nw.col(_RULE) == -1).drop(_RULE), findings, int(sum(rows.values()))
+    return findings, int(sum(rows.values()))
 
 
 def _drop_duplicates(frame: AnyFrame, rule: Duplicate, schema: Schema) -> tuple[AnyFrame, Finding]:
@@ -175,38 +253,37 @@ def _drop_duplicates(frame: AnyFrame, rule: Duplicate, schema: Schema) -> tuple[
     return nw.concat([part.select(*names) for part in parts]), replace(finding, rows=dropped, example=example)
 
 
-def _asked_about(checks: Sequence[Check], selections: Sequence[Check]) -> list[Check]:
-    """The checks without the rows that a selection takes out."""
-    if not selections:
-        return list(checks)
-    is_left_out = nw.any_horizontal(*(selection.caught for selection in selections), ignore_nulls=True)
-    return [replace(check, caught=check.caught & ~is_left_out) for check in checks]
+def _mend_in_turn(frame: AnyFrame, checks: Sequence[Check], plan: CleaningPlan) -> tuple[AnyFrame, list[Finding]]:
+    """Mends and flags one after the other: a time that one rule moves is the time that the next one judges.
 
-
-def _mend_in_turn(frame: AnyFrame, checks: Sequence[Check], schema: Schema) -> tuple[AnyFrame, list[Finding]]:
-    """Mends and flags one after the other: a time that one rule moves is the time that the next one judges."""
+    Before any rule has looked, all rows are good but those that are not asked about.
+    """
     findings: list[Finding] = []
+    if checks and _RULE not in frame.collect_schema():
+        frame = frame.with_columns(_first_caught(plan.selections, nw.lit(_GOOD), 0).alias(_RULE))
     for check in checks:
-        if check.severity in ("mend", "flag"):
-            frame, found = _mend(frame, [check], schema)
-            findings.extend(found)
+        frame, found = _mend(frame, [check], plan.schema)
+        findings.extend(found)
     return frame, findings
 
 
 def _mend(frame: AnyFrame, checks: Sequence[Check], schema: Schema) -> tuple[AnyFrame, list[Finding]]:
-    """What mending and flagging rules caught, and the rows with other values where they mend."""
+    """The mends and flags of checks that do not touch each other, counted in rows that are still good."""
     if not checks:
         return frame, []
-    counts = collected(frame.select(*(check.caught.cast(nw.Int64).sum().alias(check.name) for check in checks)))
-    rows = {check.name: int(counts[check.name].item() or 0) for check in checks}
-    findings = [_finding(check, rows[check.name], frame.filter(check.caught), schema) for check in checks]
-    mended = {name: value for check in checks for name, value in check.mends.items()}
+    is_good = nw.col(_RULE) == _GOOD
+    caught = {check.name: check.caught & is_good for check in checks}
+    counts = collected(frame.select(*(mask.cast(nw.Int64).sum().alias(name) for name, mask in caught.items())))
+    findings = [
+        _finding(check, int(counts[check.name].item() or 0), frame, caught[check.name], schema) for check in checks
+    ]
+    mended = {name: values for check in checks for name, values in check.mends.items()}
     return frame.with_columns(**mended), findings
 
 
-def _finding(check: Check, rows: int, caught: AnyFrame, schema: Schema) -> Finding:
+def _finding(check: Check, rows: int, frame: AnyFrame, caught: nw.Expr, schema: Schema) -> Finding:
     shown = list(dict.fromkeys([schema.id, *check.columns]))
-    example = _first_row(caught, shown) if rows else None
+    example = _first_row(frame.filter(caught), shown) if rows else None
     return Finding(check.name, check.kind, check.severity, check.meaning, rows, example=example)
 
 
@@ -225,8 +302,11 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
-def _with_shares(findings: Sequence[Finding], rows: int) -> tuple[Finding, ...]:
-    return tuple(replace(finding, share=finding.rows / max(rows, 1)) for finding in findings)
+def _smaller(a: dict[str, Any] | None, b: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Of two examples the one that would come first in a table sorted by their columns, as in `_first_row`."""
+    if a is None or b is None:
+        return a or b
+    return min(a, b, key=lambda example: [(value is not None, value) for value in example.values()])
 
 
 def _check_names(rules: Sequence[Check | Duplicate]) -> None:
@@ -237,6 +317,8 @@ def _check_names(rules: Sequence[Check | Duplicate]) -> None:
 
 
 def _check_something_is_left(report: CleaningReport) -> None:
+    if report.rows_in == 0:
+        raise DataError("there is no trip to clean: the table has 0 rows")
     if report.rows_out > 0:
         return
     worst = max(report.findings, key=lambda finding: finding.rows)

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from hailtime.errors import ConfigError
-from hailtime.preparation.dataset import Prepared, check_settings, load_prepared, prepare
+from hailtime.preparation.dataset import check_settings, prepare
+from hailtime.preparation.prepared import Prepared, load_prepared
 
 log = logging.getLogger(__name__)
 
@@ -18,11 +18,9 @@ log = logging.getLogger(__name__)
 def prepare_source(config: DictConfig) -> Prepared:
     """Loads the configured source and prepares it, whatever is there already."""
     settings = source_settings(config)
-    log.info("load %s", check_settings(settings).source)
-    start = time.perf_counter()
+    log.info("prepare %s", check_settings(settings).source)
     # called outside of Hydra, which would hide the source's own error in one of its own
     raw = instantiate(config.source.load, _partial_=True)()
-    log.info("load: %.1f s, %s raw trips", time.perf_counter() - start, f"{raw.trips.height:,}")
     return prepare(raw, settings, Path(config.prepared), config.get("engine", "polars"))
 
 

@@ -5,7 +5,7 @@ midnight in the city's zone). Rows asked less than `gap_s` before a boundary bel
 all arrived when the next part began, so nobody could have trained on them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
@@ -46,10 +46,13 @@ class SplitPlan:
     boundaries: tuple[Fraction | int, ...]
     gap_us: int
 
-    def of(self, requested_at: pl.Series) -> Split:
-        """The split of rows whose times come sorted. ConfigError when a part would begin before the one it follows."""
+    def of(self, n_rows: int, time_at: Callable[[int], int]) -> Split:
+        """The split of `n_rows` rows, `time_at` giving a row's time by its number in time order.
+
+        ConfigError when a part would begin before the one it follows.
+        """
         first, second, third = (
-            int(requested_at[int(boundary * len(requested_at))]) if isinstance(boundary, Fraction) else boundary
+            time_at(int(boundary * n_rows)) if isinstance(boundary, Fraction) else boundary
             for boundary in self.boundaries
         )
         if not first < second < third:
@@ -74,20 +77,17 @@ def read_split(settings: Mapping[str, Any], schema: Schema) -> SplitPlan:
     return SplitPlan(boundaries, gap_s * MICROSECONDS_PER_SECOND)
 
 
-def cut(rows: pl.DataFrame, split: Split, schema: Schema) -> dict[str, pl.DataFrame]:
-    """The parts of rows sorted by time. DataError saying which part is empty and how to set the split."""
-    times = rows[schema.requested_at]
-    parts = {name: rows.filter(mask) for name, mask in split.masks(pl.col(schema.requested_at)).items()}
-    for name, part in parts.items():
-        if part.is_empty():
+def check_parts(rows: Mapping[str, int], split: Split, clean: int, first_us: int, last_us: int) -> None:
+    """DataError saying which part got no rows and how to set the split."""
+    for name, n_rows in rows.items():
+        if n_rows == 0:
             begins = ", ".join(f"{n} {utc_text(us)}" for n, us in zip(PARTS[1:], split.boundaries_us, strict=True))
             raise DataError(
-                f"the part {name} would be empty: {rows.height} clean rows go from {utc_text(times[0])} to "
-                f"{utc_text(times[-1])}, and the parts begin at {begins} with a gap of "
+                f"the part {name} would be empty: {clean} clean rows go from {utc_text(first_us)} to "
+                f"{utc_text(last_us)}, and the parts begin at {begins} with a gap of "
                 f"{split.gap_us // MICROSECONDS_PER_SECOND} s before each: set split.{name}, the next part's begin or "
                 "split.gap_s accordingly"
             )
-    return parts
 
 
 def utc_text(time_us: int) -> str:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hailtime.errors import DataError
-from hailtime.preparation.dataset import Prepared
+from hailtime.preparation.prepared import Prepared
 from hailtime.training.features import FeatureSpec, row_features
 from hailtime.training.model import TargetScale
 

@@ -24,8 +24,8 @@ from torch import nn
 
 from hailtime import plots
 from hailtime.errors import ConfigError, DataError
-from hailtime.preparation.dataset import Prepared, load_prepared
 from hailtime.preparation.from_config import prepared_data
+from hailtime.preparation.prepared import Prepared, load_prepared
 from hailtime.schema import Schema
 from hailtime.training.batches import PreparedData
 from hailtime.training.features import FeatureSpec, fit_features
@@ -47,8 +47,15 @@ class Run:
 
     @property
     def prepared(self) -> Prepared:
-        """The prepared folder the run was trained on."""
-        return load_prepared(Path(self.config.prepared))
+        """The data the run was trained on. DataError when its folder holds other data by now."""
+        prepared = load_prepared(Path(self.config.prepared))
+        trained_on = json.loads((self.folder / "data.json").read_text())["fingerprint"]
+        if prepared.fingerprint != trained_on:
+            raise DataError(
+                f"{self.folder} was trained on data {trained_on}, and {prepared.folder} holds {prepared.fingerprint} "
+                f"by now: prepare it again with the settings of {self.folder / 'config.yaml'}, or train again"
+            )
+        return prepared
 
 
 def train(config: DictConfig, folder: Path) -> Run:

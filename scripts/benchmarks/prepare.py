@@ -1,0 +1,158 @@
+"""Preparation: raw Parquet in; cleaned, joined to weather and incidents, sorted and cut by time, Parquet out.
+
+The same job by Hailtime, by hand-written Polars and by plain pandas, on the same simulated trips, each in a process
+of its own; the results must hold the same rows. Then Hailtime alone on three times the rows, to show that memory does
+not grow with them.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from omegaconf import OmegaConf
+from rich.table import Table
+
+from benchmarks import prepare_by_hand
+from hailtime.config import CONFIGS
+from hailtime.preparation.dataset import prepare
+from hailtime.report import console
+from hailtime.sources import RawData
+from hailtime.sources.files import load as load_files
+from hailtime.sources.simulated_city import load as load_city
+
+TABLES = ("weather", "incidents")
+PARTS = ("train", "validation", "calibration", "test")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rows", type=int, default=10_000_000, help="requests of the comparison")
+    parser.add_argument("--many", type=int, default=30_000_000, help="requests Hailtime prepares alone; 0: none")
+    parser.add_argument("--data", type=Path, help="keep the made trips here and use them again")
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as made:
+        home = arguments.data or Path(made)
+        trips = make_trips(home / f"trips_{arguments.rows}", arguments.rows)
+        jobs = {name: run_job(name, trips, Path(made) / name) for name in JOBS}
+        if len({job["checksum"] for job in jobs.values()}) != 1:
+            raise SystemExit(f"the jobs must give the same rows, got {jobs}")
+        figures = {"rows": arguments.rows, "jobs": jobs}
+        if arguments.many:
+            many = make_trips(home / f"trips_{arguments.many}", arguments.many)
+            figures["many"] = {"rows": arguments.many, **run_job("hailtime", many, Path(made) / "many")}
+    return figures
+
+
+def make_trips(folder: Path, n_rows: int) -> Path:
+    """Raw trips in files of a million rows, and their conditions."""
+    if (folder / "complete").exists():
+        return folder
+    (folder / "trips").mkdir(parents=True, exist_ok=True)
+    raw = load_city(n_requests=n_rows)
+    for number, block in enumerate(raw.blocks()):
+        block.write_parquet(folder / "trips" / f"{number:05}.parquet", compression_level=1)
+    for name in TABLES:
+        raw.conditions[name].write_parquet(folder / f"{name}.parquet")
+    (folder / "complete").touch()
+    return folder
+
+
+def settings() -> dict[str, Any]:
+    """The simulated city's settings with two of its conditions."""
+    read: Any = OmegaConf.to_container(OmegaConf.load(CONFIGS / "source" / "simulated_city.yaml"))
+    columns = read["schema"]["columns"]
+    read["schema"]["columns"] = {k: v for k, v in columns.items() if v.get("condition") in (None, *TABLES)}
+    read["conditions"] = {name: read["conditions"][name] for name in TABLES}
+    return dict(read)
+
+
+def hailtime_job(trips: Path, out: Path) -> dict[str, Any]:
+    names = pl.read_parquet_schema(next((trips / "trips").glob("*.parquet")))
+    raw = load_files(trips / "trips", {name: _as_it_is(name) for name in names})
+    tables = {name: pl.read_parquet(trips / f"{name}.parquet") for name in TABLES}
+    prepared = prepare(RawData(raw.trips, tables), settings(), out)
+    return {"stages_s": prepared.report["seconds"]}
+
+
+def _as_it_is(name: str) -> Any:
+    return {"column": name, "unit": "us"} if name.endswith("_at") else name
+
+
+JOBS = {
+    "hailtime": hailtime_job,
+    "polars by hand": prepare_by_hand.with_polars,
+    "pandas by hand": prepare_by_hand.with_pandas,
+}
+
+
+def run_job(name: str, trips: Path, out: Path) -> dict[str, Any]:
+    """One job in a process of its own: seconds, peak memory, and what its result holds."""
+    command = [sys.executable, "-m", "benchmarks.prepare", name, str(trips), str(out)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")
+    return {**json.loads(done.stdout.splitlines()[-1]), **contents(out)}
+
+
+def contents(out: Path) -> dict[str, Any]:
+    """Rows, and a sum over all parts that any other row, value or cut would change."""
+    n_rows, total = 0, 0
+    for place, part in enumerate(PARTS, 1):
+        rows = pl.scan_parquet(out / part / "*.parquet").select(
+            pl.len(),
+            total=(
+                (pl.col("pickup_time_s") * 1e6).round().cast(pl.Int64)
+                + (pl.col("rain_mm_h").fill_null(-1) * 10).round().cast(pl.Int64) * 7
+                + pl.col("incidents_active").fill_null(-1).cast(pl.Int64) * 13
+                + (pl.col("driver_lat").fill_null(-1) * 1e5).round().cast(pl.Int64)
+                + pl.col("request_id").str.len_bytes().cast(pl.Int64)
+            ).sum(),
+        )
+        length, part_total = rows.collect(engine="streaming").row(0)
+        n_rows, total = n_rows + length, total + place * part_total
+    return {"rows_out": n_rows, "checksum": total}
+
+
+def main() -> None:
+    name, trips, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    start, cpu = time.perf_counter(), time.process_time()
+    extra = JOBS[name](trips, out)
+    spent = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
+    sys.stdout.write(json.dumps({**spent, "peak_gb": peak_gb(), **extra}) + "\n")
+
+
+def peak_gb() -> float:
+    """The most memory this process has held; Linux's ru_maxrss would count the parent's, too."""
+    status = Path("/proc/self/status").read_text()
+    return round(int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9, 2)
+
+
+def show(figures: dict[str, Any]) -> None:
+    table = Table(title=f"{figures['rows']:,} raw trips with weather and incidents", title_justify="left")
+    for heading in ("job", "seconds", "million rows/s", "times Hailtime", "peak GB"):
+        table.add_column(heading, justify="left" if heading == "job" else "right")
+    jobs = {**figures["jobs"]}
+    if "many" in figures:
+        jobs[f"hailtime, {figures['many']['rows']:,} trips"] = figures["many"]
+    base = figures["jobs"]["hailtime"]["seconds"] / figures["rows"]
+    for name, job in jobs.items():
+        rows = job.get("rows", figures["rows"])
+        spent = job["seconds"]
+        cells = (f"{spent:.1f}", f"{rows / spent / 1e6:.2f}", f"{spent / rows / base:.2f}", f"{job['peak_gb']:.2f}")
+        table.add_row(name, *cells)
+    console().print(table)
+    stages = figures["jobs"]["hailtime"]["stages_s"]
+    console().print("Hailtime's stages, s: " + ", ".join(f"{name} {spent:.1f}" for name, spent in stages.items()))
+    busy = stages["clean"] + stages["join"]
+    console().print(f"cleaning and joining alone: {figures['rows'] / busy / 1e6:.2f} million rows/s")
+
+
+if __name__ == "__main__":
+    main()

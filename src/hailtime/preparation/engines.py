@@ -1,0 +1,73 @@
+"""Who computes: the same cleaning and the same joins on Polars, pandas or Spark.
+
+An engine fills a `TimeOrder` with clean trips, and then joins the conditions to blocks of them in the order of time.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import narwhals as nw
+import polars as pl
+
+from hailtime.preparation.clean import (
+    CleaningPlan,
+    Finding,
+    add_findings,
+    clean_rows,
+    drop_duplicates,
+    mend_conditions,
+)
+from hailtime.preparation.join import join_conditions
+from hailtime.preparation.prepared import types_of
+from hailtime.preparation.repeats import Repeats
+from hailtime.preparation.stopwatch import Stopwatch
+from hailtime.preparation.time_order import BLOCK_ROWS, TimeOrder
+from hailtime.sources import RawData
+
+ENGINES: dict[str, Callable[[pl.DataFrame], Any]] = {"polars": lambda frame: frame, "pandas": pl.DataFrame.to_pandas}
+
+
+class LocalEngine:
+    """Polars or pandas, block by block, so that a table larger than memory is prepared on one machine."""
+
+    def __init__(self, raw: RawData, plan: CleaningPlan, settings: Mapping[str, Mapping[str, Any]], name: str) -> None:
+        self._raw, self._plan, self._settings = raw, plan, settings
+        self._to_native = ENGINES[name]
+        self._tables = {name: self._to_native(table) for name, table in raw.conditions.items()}
+        self._types = types_of(plan.schema)
+
+    def clean(self, rows: TimeOrder, watch: Stopwatch) -> tuple[int, list[Finding]]:
+        """Fills `rows` with the clean trips. How many raw trips there were, and what the rules found."""
+        n_rows, findings, repeats = 0, list[Finding](), Repeats(self._plan.duplicates)
+        for block in watch.each("load", self._raw.blocks()):
+            for piece in block.iter_slices(BLOCK_ROWS):
+                with watch.time("clean"):
+                    good, found, n = clean_rows(self._to_native(piece), self._plan)
+                    n_rows, findings = n_rows + n, add_findings(findings, found)
+                with watch.time("sort"):
+                    rows.add(repeats.mark(self._to_polars(good)))
+        with watch.time("clean"):
+            findings += self._drop_duplicates(rows, repeats)
+        return n_rows, findings
+
+    def join(self, block: pl.DataFrame) -> tuple[pl.DataFrame, list[Finding]]:
+        """The next block in time order with the conditions known at each request."""
+        trips = self._to_native(block.select(self._plan.columns))
+        joined = join_conditions(trips, self._tables, self._plan.schema, self._settings)
+        mended, findings = mend_conditions(joined, self._plan.schema)
+        return self._to_polars(mended), findings
+
+    def _drop_duplicates(self, rows: TimeOrder, repeats: Repeats) -> list[Finding]:
+        mask = repeats.mask()
+        alike = rows.take(mask) if mask is not None else rows.nothing()
+        kept, findings = drop_duplicates(self._to_native(alike.drop(repeats.columns)), self._plan)
+        if mask is not None:
+            rows.add(self._to_polars(kept).with_columns(pl.lit(None, pl.UInt64).alias(c) for c in repeats.columns))
+        return findings
+
+    def _to_polars(self, frame: Any) -> pl.DataFrame:
+        rows: pl.DataFrame = nw.from_native(frame, eager_only=True).to_polars()
+        return rows.with_columns(
+            pl.col(name).cast(self._types.get(name, pl.String if name in self._plan.columns else rows.schema[name]))
+            for name in rows.columns
+        )
