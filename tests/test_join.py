@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from hailtime.errors import ConfigError, DataError, SchemaError
-from hailtime.preparation.join import HOUR_US, join_conditions
+from hailtime.preparation.join import join_conditions
+from hailtime.preparation.join_settings import HOUR_US
 from hailtime.schema import Schema
 from tests.conftest import ENGINES
 

@@ -17,7 +17,7 @@ from hailtime.preparation.clean import (
     drop_duplicates,
     mend_conditions,
 )
-from hailtime.preparation.join import join_conditions
+from hailtime.preparation.join import ConditionJoin
 from hailtime.preparation.prepared import types_of
 from hailtime.preparation.repeats import Repeats
 from hailtime.preparation.stopwatch import Stopwatch
@@ -31,9 +31,10 @@ class LocalEngine:
     """Polars or pandas, block by block, so that a table larger than memory is prepared on one machine."""
 
     def __init__(self, raw: RawData, plan: CleaningPlan, settings: Mapping[str, Mapping[str, Any]], name: str) -> None:
-        self._raw, self._plan, self._settings = raw, plan, settings
+        self._raw, self._plan = raw, plan
         self._to_native = ENGINES[name]
-        self._tables = {name: self._to_native(table) for name, table in raw.conditions.items()}
+        tables = {name: self._to_native(table) for name, table in raw.conditions.items()}
+        self._joins = ConditionJoin(tables, plan.schema, settings)
         self._types = types_of(plan.schema)
 
     def clean(self, rows: TimeOrder, watch: Stopwatch) -> tuple[int, list[Finding]]:
@@ -53,8 +54,7 @@ class LocalEngine:
     def join(self, block: pl.DataFrame) -> tuple[pl.DataFrame, list[Finding]]:
         """The next block in time order with the conditions known at each request."""
         trips = self._to_native(block.select(self._plan.columns))
-        joined = join_conditions(trips, self._tables, self._plan.schema, self._settings)
-        mended, findings = mend_conditions(joined, self._plan.schema)
+        mended, findings = mend_conditions(self._joins.join(trips), self._plan.schema)
         return self._to_polars(mended), findings
 
     def _drop_duplicates(self, rows: TimeOrder, repeats: Repeats) -> list[Finding]:

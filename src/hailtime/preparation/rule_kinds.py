@@ -12,12 +12,12 @@ import narwhals as nw
 
 from hailtime.errors import ConfigError, did_you_mean
 from hailtime.preparation.conform import Kind
+from hailtime.preparation.exact import EARTH_RADIUS_M
 from hailtime.preparation.rule_settings import Settings, read_column, read_number, read_values
 from hailtime.preparation.rules import Check, Duplicate, Severity, outside, without
 from hailtime.schema import Schema
 from hailtime.sources.files import UNITS
 
-EARTH_RADIUS_M = 6_371_008.8  # mean radius, IUGG
 _SAME_QUANTITY = ({"s", "ms", "min", "h"}, {"m", "km", "ft", "mi"}, {"m/s", "km/h", "mph"})
 
 
