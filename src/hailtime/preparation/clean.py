@@ -278,7 +278,7 @@ def _mend(frame: AnyFrame, checks: Sequence[Check], schema: Schema) -> tuple[Any
         _finding(check, int(counts[check.name].item() or 0), frame, caught[check.name], schema) for check in checks
     ]
     mended = {name: values for check in checks for name, values in check.mends.items()}
-    return frame.with_columns(**mended), findings
+    return frame.with_columns(**mended) if mended else frame, findings
 
 
 def _finding(check: Check, rows: int, frame: AnyFrame, caught: nw.Expr, schema: Schema) -> Finding:

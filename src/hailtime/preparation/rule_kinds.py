@@ -120,11 +120,11 @@ def _listed(values: list[Any]) -> str:
 
 def _check_pattern(name: str, pattern: str) -> None:
     try:
-        re.compile(pattern)
+        has_groups = re.compile(pattern).groups > 0
     except re.error as error:
         raise ConfigError(f"rule {name}: pattern must be a regular expression, got {pattern!r}: {error}") from error
-    if re.search(r"\(\?(?!:)|\\\d", pattern):
-        raise ConfigError(f"rule {name}: (?...) and back references are read differently by engines, got {pattern!r}")
+    if has_groups or re.search(r"\(\?(?!:)", pattern):
+        raise ConfigError(f"rule {name}: of groups, engines agree only on (?:...), got {pattern!r}")
 
 
 def _read_factor(name: str, settings: Settings, column: str, schema: Schema) -> float:
