@@ -17,6 +17,7 @@ LINE = [
     ["preparation.conform", "preparation.rules", "preparation.clean"],
     ["preparation.join"],
     ["preparation.split", "preparation.dataset"],
+    ["describing"],
     ["config", "preparation.from_config"],
     ["plots", "training"],
     ["metrics", "baselines", "evaluate"],
