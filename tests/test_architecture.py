@@ -26,6 +26,7 @@ LINE = [
     ["preparation.time_order", "preparation.repeats", "preparation.engines"],
     ["preparation.leakage_scores", "preparation.leakage"],
     ["preparation.dataset"],
+    ["describing"],
     ["config", "preparation.from_config"],
     ["plots", "training"],
     ["metrics", "baselines", "evaluate"],
