@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 from hailtime.errors import ConfigError
 from hailtime.sources import city_map
 from hailtime.sources.city_dirt import FAULT_RATES, MISSING_RATES
-from hailtime.sources.simulated_city import BLOCK, load, zones
+from hailtime.sources.simulated_city import BLOCK, load
 
 N = 30_000
 
@@ -204,32 +204,6 @@ def test_the_local_clock_follows_daylight_saving():
     trips = load(n_requests=5_000, start="2026-03-07", days=2, dirt=0).table()
     midnight = datetime(2026, 3, 9, tzinfo=ZoneInfo("America/New_York")).timestamp() * 1e6
     assert midnight - 600e6 < trips["requested_at"].max() < midnight
-
-
-def test_a_crossing_goes_over_a_bridge_and_a_neighbour_does_not():
-    bank = city_map.BRIDGES[1]
-    south, north = np.array([bank - 0.5j]), np.array([bank + 0.5j])
-    far_south = np.array([-3.0 - 6.0j])
-    assert city_map.street_km(south, north) == pytest.approx(city_map.grid_km(south, north))
-    assert city_map.street_km(south, far_south) == pytest.approx(city_map.grid_km(south, far_south))
-    east = np.array([12.0 + 0.0j])  # the river is at y = -0.55 there: 2 km apart, 8.5 km from the bridge
-    assert city_map.street_km(east, east - 2j).item() > 15
-
-
-def test_bridges_lie_on_the_river_and_the_west_one_on_the_highway():
-    for bridge in city_map.BRIDGES:
-        assert city_map.is_north(np.array([bridge + 0.05j, bridge - 0.05j])).tolist() == [True, False]
-    west = np.array([city_map.BRIDGES[0]])
-    assert abs(west - city_map.highway_place(city_map.highway_km(west))) < 0.05
-
-
-def test_zones_are_named_once_and_lie_in_the_city():
-    frame = zones()
-    assert frame["zone"].n_unique() == len(frame) == 60
-    assert set(frame["group"]) == {"centre", "inner", "outer", "airport"}
-    centres = city_map.to_places(frame["lat"].to_numpy(), frame["lon"].to_numpy())
-    assert np.abs(centres).max() < city_map.CITY_RADIUS_KM
-    assert city_map.zone_at(centres).tolist() == list(range(60))
 
 
 @pytest.mark.parametrize(

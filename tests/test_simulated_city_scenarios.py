@@ -10,6 +10,7 @@ from polars.testing import assert_frame_equal
 
 from hailtime.errors import ConfigError
 from hailtime.sources import city_map
+from hailtime.sources.city_scenario import Influence
 from hailtime.sources.city_scenarios import KINDS
 from hailtime.sources.simulated_city import load, make_city
 
@@ -143,6 +144,27 @@ def test_a_stadium_night_fills_the_stadium_and_jams_its_streets(usual):
     assert np.median(ratio_of_medians(plain.filter(far), trips.filter(far))) < 1.001
 
 
+def test_a_stadium_night_and_a_snow_day_do_more_than_feeds_tell():
+    stadium, at_s = city_map.zone_centres()[29], np.array([FROM_US / 1e6 + 60] * 2)
+    match, snow = Influence(), Influence()
+    KINDS["stadium_night"].beginning(FROM_US / 1e6).influence(match, at_s, np.array([stadium, stadium + 12]))
+    KINDS["snow_day"].beginning(FROM_US / 1e6).influence(snow, at_s, np.array([stadium, stadium + 12]))
+    assert match.find_s == pytest.approx([60, 0], abs=1e-9)
+    assert match.waiting == pytest.approx([6, 1])
+    assert match.supply == pytest.approx([0.5, 1])
+    assert snow.accept.tolist() == [2, 2]
+
+
+def test_an_incident_told_late_is_never_open_after_it_is_known_to_be_over():
+    reports = city_with("snow_day").conditions["incident_reports"]
+    is_open = pl.col("ends_at").is_null()
+    by_event = reports.group_by("event_id").agg(
+        pl.col("known_at").filter(is_open).max().alias("seen_at"),
+        pl.col("known_at").filter(~is_open).min().alias("over_at"),
+    )
+    assert (by_event["over_at"] > by_event["seen_at"]).all()
+
+
 def test_a_gps_outage_hides_half_the_drivers_freezes_the_others_and_slows_nobody(trips_with):
     trips, dark, _ = (frame.filter(IS_ON) for frame in trips_with["gps_outage"])
     is_silent = dark["driver_lat"].is_null()
@@ -187,8 +209,8 @@ def test_a_scenario_without_an_end_lasts_as_long_as_its_kind_does():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"kind": "closur", "from": FROM}, "must say kind .* got .*, did you mean 'closure'"),
-        ({"kind": "closure"}, r"must say kind .* and from \(a date or time\)"),
+        ({"kind": "closur", "from": FROM}, "a scenario is one of closure, .* got 'closur', did you mean 'closure'"),
+        ({"kind": "closure"}, "closure must say from when, a local date or time such as 2026-03-02"),
         ({"kind": "closure", "from": "never"}, "closure: from must be a date"),
         ({"kind": "closure", "from": TO, "to": FROM}, "closure: to must be later than from"),
         ({"kind": "closure", "form": FROM}, "a scenario has no setting 'form', did you mean 'from'"),
@@ -198,3 +220,10 @@ def test_a_scenario_without_an_end_lasts_as_long_as_its_kind_does():
 def test_a_scenario_that_cannot_happen_is_named(wrong, message):
     with pytest.raises(ConfigError, match=message):
         make_city(**SETTINGS, scenarios=[wrong])
+
+
+def test_a_scenario_cannot_begin_twice_at_once():
+    with pytest.raises(
+        ConfigError, match="a scenario begins once at a time, got snow_day-1772125200, snow_day-1772125200"
+    ):
+        city_with("snow_day", "snow_day")

@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
+from hailtime.errors import ConfigError
 from hailtime.schema import MICROSECONDS_PER_SECOND
 from hailtime.sources import city_map
 from hailtime.sources.city_feeds import known_conditions
@@ -34,6 +35,11 @@ class City:
     days: int
     seed: int
     scenarios: tuple[Scenario, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [scenario.name for scenario in self.scenarios]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"a scenario begins once at a time, got {', '.join(sorted(names))} (kind and UTC second)")
 
     def with_scenario(self, scenario: Scenario) -> "City":
         """The same city in which this happens too."""

@@ -186,11 +186,10 @@ def read_scenario(settings: Mapping[str, Any]) -> Scenario:
         if name not in ("kind", "from", "to"):
             raise ConfigError(f"a scenario has no setting {name!r}{did_you_mean(name, ('kind', 'from', 'to'))}")
     kind, began = settings.get("kind"), settings.get("from")
-    if kind not in KINDS or began is None:
-        raise ConfigError(
-            f"a scenario must say kind ({', '.join(KINDS)}) and from (a date or time), "
-            f"got {dict(settings)}{did_you_mean(str(kind), KINDS)}"
-        )
+    if kind not in KINDS:
+        raise ConfigError(f"a scenario is one of {', '.join(KINDS)}, got {kind!r}{did_you_mean(str(kind), KINDS)}")
+    if began is None:
+        raise ConfigError(f"{kind} must say from when, a local date or time such as 2026-03-02, got {dict(settings)}")
     from_s, end = local_time(f"{kind}: from", began).timestamp(), settings.get("to")
     to_s = None if end is None else local_time(f"{kind}: to", end).timestamp()
     if to_s is not None and to_s <= from_s:

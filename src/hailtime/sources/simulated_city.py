@@ -11,7 +11,7 @@ Its distributions are set by New York's high-volume trips of July 2026 (wait P50
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -81,14 +81,13 @@ class _Blocks:
         n_blocks = -(-self.city.n_requests // BLOCK)
         _ = self.city.state, self.city.clock  # made once, before threads share them
         with ThreadPoolExecutor(_WORKERS) as pool:
-            ahead = deque(pool.submit(self._block, k) for k in range(min(_WORKERS, n_blocks)))
-            for k in range(_WORKERS, n_blocks + _WORKERS):
-                if not ahead:
-                    return
-                block = ahead.popleft().result()
-                if k < n_blocks:
-                    ahead.append(pool.submit(self._block, k))
-                yield block
+            ahead: deque[Future[pl.DataFrame]] = deque()
+            for k in range(n_blocks):
+                ahead.append(pool.submit(self._block, k))
+                if len(ahead) > _WORKERS:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
 
     def _block(self, k: int) -> pl.DataFrame:
         """Usual requests and each scenario's get their faults apart: what one has, does not move the others'."""
