@@ -131,7 +131,7 @@ def draw_state(seed: int, clock: Clock) -> CityState:
 
 
 def _weather(rng: np.random.Generator, clock: Clock) -> tuple[Floats, Floats]:
-    """Rain (about one hour in seven) and temperature by step, drawn by the hour and straight lines between."""
+    """Rain (about one hour in six) and temperature by step, drawn by the hour and straight lines between."""
     n_hours = -(-len(clock.utc_s) // STEPS_PER_HOUR) + 1
     wetness = _wander(rng, n_hours, 1, memory_steps=6)[:, 0]
     rain = np.round(2.2 * np.expm1(1.2 * np.maximum(0, wetness - 1.05)), 1)
@@ -159,7 +159,7 @@ def _usual_speed_ratio(clock: Clock) -> Floats:
 
 
 def _incidents(rng: np.random.Generator, clock: Clock, rain_mm_h: Floats) -> Incidents:
-    """About three a zone a day, more in the rush hours and the rain; they last 45 minutes, some much longer."""
+    """Five a zone in two days, more in the rush hours and the rain; they last 45 minutes, some much longer."""
     n_zones = len(city_map.ZONE_NAMES)
     busy = 0.4 + rush(clock.hour, 17.3, 3.0) + 0.8 * rush(clock.hour, 8.3, 2.0) + 0.4 * np.log1p(rain_mm_h)
     per_step = 0.13 / STEPS_PER_HOUR * np.outer(busy, np.ones(n_zones))
