@@ -22,14 +22,14 @@ from typing import Any
 import polars as pl
 
 from hailtime.errors import ConfigError, did_you_mean
-from hailtime.preparation.budget import read_budget
+from hailtime.preparation.budget import check_budget, read_budget
 from hailtime.preparation.clean import CleaningReport, Finding, add_findings, cleaning_plan
 from hailtime.preparation.declared_rules import read_rules
 from hailtime.preparation.engines import ENGINES, LocalEngine
 from hailtime.preparation.join import keys_of, tables_of
-from hailtime.preparation.leakage import read_leakage
+from hailtime.preparation.leakage import check_leakage, find_leaks, read_leakage, sample_rows
 from hailtime.preparation.parts import PartWriter
-from hailtime.preparation.prepared import Prepared, types_of
+from hailtime.preparation.prepared import Prepared, part_files, types_of
 from hailtime.preparation.split import PARTS, Split, check_parts, read_split, utc_text
 from hailtime.preparation.stopwatch import Stopwatch
 from hailtime.preparation.time_order import TimeOrder
@@ -89,13 +89,19 @@ def _prepare_into(
     plan = cleaning_plan(schema, settings.get("rules") or {}, keys_of(schema, conditions))
     worker, rows = LocalEngine(raw, plan, conditions, engine), TimeOrder(folder / _WORK, schema.requested_at)
     rows_in, findings = worker.clean(rows, watch)
-    rows_clean = CleaningReport.of(rows_in, findings).rows_out
+    cleaned, budget = CleaningReport.of(rows_in, findings), read_budget(settings, schema)
+    check_budget(cleaned, budget)
     split = read_split(settings["split"], schema).of(rows.n_rows, rows.time_at)
     ours = {"schema_fingerprint": schema.fingerprint, "preparation": secrets.token_hex(8)}
     writer = PartWriter(folder, schema, ours)
     mended, hits = _write_parts(worker, rows, split, schema, writer, watch)
     cleaning = CleaningReport.of(rows_in, [*findings, *mended])
-    check_parts(writer.rows, split, rows_clean, *rows.span())
+    check_budget(cleaning, budget)
+    check_parts(writer.rows, split, cleaned.rows_out, *rows.span())
+    with watch.time("leakage"):
+        train = sample_rows(pl.scan_parquet(part_files(folder, "train")))
+        leakage = find_leaks(train, schema, read_leakage(settings, schema))
+    check_leakage(leakage)
     return {
         "source": schema.source,
         **ours,
@@ -104,6 +110,7 @@ def _prepare_into(
         "conditions": {table: hits[table] / cleaning.rows_out for table in tables_of(schema)},
         "parts": writer.describe(),
         "boundaries": {name: utc_text(us) for name, us in zip(PARTS[1:], split.boundaries_us, strict=True)},
+        "leakage": leakage,
         "dropped_in_gaps": cleaning.rows_out - sum(writer.rows.values()),
         "engine": engine,
         "seconds": watch.rounded(),
