@@ -76,7 +76,7 @@ def next_step_of(description: Description, out: Path) -> str:
     copy = (
         ""
         if out.resolve().parent == (CONFIGS / "source").resolve()
-        else f"cp {out} configs/source/{description.name}.yaml && "
+        else f"cp {_short(out)} configs/source/{description.name}.yaml && "
     )
     first = f"fill in ??? in {_short(out)}, then " if description.to_fill else ""
     return f"{first}{copy}python scripts/prepare.py source={description.name}"

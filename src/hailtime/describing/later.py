@@ -15,7 +15,8 @@ _WORDS = {
         "triptime", "tripduration", "tripseconds", "tripminutes", "traveltime", "ridetime", "rideduration",
         "ridedistance", "duration", "elapsed", "dwell"),
     "known later: how it ended is known at the end": (
-        "status", "outcome", "rating", "feedback", "cancel", "completed", "noshow", "disposition", "late", "delay",
+        "status", "outcome", "rating", "feedback", "cancel", "completed", "noshow", "disposition",
+        "islate", "waslate", "lateness", "lateby", "delay",
         "ontime", "performance"),
     "known later: it is settled when a driver is matched": ("match", "matched", "dispatching", "assigned", "accepted"),
     "known later: the name says it is known in hindsight": ("true", "truth", "actual", "label"),
@@ -59,7 +60,7 @@ def _rank_correlation(values: pl.Series, target_s: pl.Series) -> float:
 
 def _explained(values: pl.Series, target_s: pl.Series) -> float:
     both = pl.DataFrame({"x": values, "y": target_s}).drop_nulls()
-    if both.height < 100:
+    if both.height < 100 or both["y"].n_unique() == 1:
         return 0.0
     ranks = both.with_columns(pl.col("y").rank())
     means = ranks.select(pl.col("y").mean().over("x")).to_series()

@@ -176,8 +176,9 @@ def _unit_of_wait(column: Column) -> tuple[str, str, Sure]:
 
 
 def _why_no_role(column: Column, requested: Column | None) -> str:
-    if requested is None or column is requested:
-        return "a time, and nothing says which moment it is"
+    word = says(column.name, (*_PICKED_UP, *_ON_SCENE, *_MATCHED, *_AFTERWARDS))
+    if requested is None:
+        return f"the name says {word!r}: no request" if word else "a time, and nothing says which moment it is"
     share = _share_after(requested, column)
     if share >= _MOST_AFTER:
         return f"a time after the request in {share:.0%} of the rows: known later"

@@ -127,8 +127,8 @@ def _numbers(column: Column, low: float, high: float) -> str:
     """Whole numbers get a bar each where there are few of them."""
     unit, limits = "" if column.unit == "1" else column.unit or "", range_of(column)
     is_few = column.is_whole and high - low < 24
-    low, high, n_bins = (low - 0.5, high + 0.5, round(high - low) + 1) if is_few else (low, high, 24)
-    drawn = histogram(column.values, low, high, n_bins, unit=unit)
+    n_bins, pad = (round(high - low) + 1, 0.5) if is_few else (24, 0.0)
+    drawn = histogram(column.values, low, high, n_bins, unit=unit, pad=pad)
     said = f"limits {number_text(limits[0])} to {number_text(limits[1])} {unit}".rstrip()
     return f'{drawn}<div class="sample">{escape(said)}; {_examples(column)}</div>'
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from itertools import pairwise
 
 import polars as pl
@@ -133,5 +133,6 @@ def _span(days: float) -> str:
     return f"{days:.1f} days" if days >= 1 else f"{days * 24:.1f} hours"
 
 
-def _day_of(time_us: int) -> object:
-    return datetime.fromtimestamp(time_us / MICROSECONDS_PER_SECOND, UTC).date()
+def _day_of(time_us: int) -> date:
+    """The nearest midnight's."""
+    return datetime.fromtimestamp((time_us + _DAY_US // 2) // MICROSECONDS_PER_SECOND, UTC).date()

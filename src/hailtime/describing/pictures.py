@@ -13,14 +13,15 @@ _STEPS_S = (600, 3600, 6 * 3600, _DAY_S, 7 * _DAY_S, 28 * _DAY_S)  # the finest 
 _MAX_BARS = 120
 
 
-def histogram(values: pl.Series, low: float, high: float, n_bins: int = 24, wide: bool = False, unit: str = "") -> str:
-    """How often values between `low` and `high` are there; what lies outside is not drawn."""
-    ends = (f"{low:.4g}", f"{high:.4g} {unit}".rstrip())
-    known = values.drop_nulls().to_numpy()
-    counts, edges = np.histogram(known, bins=n_bins, range=(low, high) if high > low else (low - 0.5, low + 0.5))
+def histogram(
+    values: pl.Series, low: float, high: float, n_bins: int = 24, wide: bool = False, unit: str = "", pad: float = 0.0
+) -> str:
+    """How often values between `low` and `high` are there, and `pad` around; what lies outside is not drawn."""
+    pad = pad if high > low else max(pad, 0.5)
+    counts, edges = np.histogram(values.drop_nulls().to_numpy(), bins=n_bins, range=(low - pad, high + pad))
     labels = [f"{a:.4g} to {b:.4g} {unit}: {n:,}" for a, b, n in zip(edges[:-1], edges[1:], counts, strict=True)]
-    name = f"histogram from {low:.4g} to {high:.4g} {unit}".rstrip()
-    return _bars(counts.tolist(), labels, name, ends, wide)
+    ends = (f"{low:.4g}", f"{high:.4g} {unit}".rstrip())
+    return _bars(counts.tolist(), labels, f"histogram from {ends[0]} to {ends[1]}", ends, wide)
 
 
 def time_line(times_us: pl.Series, scale: float, wide: bool = True) -> str:
