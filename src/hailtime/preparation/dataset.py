@@ -171,7 +171,7 @@ def _clean_and_join(
     conditions = settings.get("conditions") or {}
     in_engine: Any = pl.DataFrame.to_pandas if engine == "pandas" else lambda frame: frame
     with _timed("clean", seconds):
-        trips, report = clean(in_engine(raw.trips), schema, settings.get("rules") or {}, keys_of(schema, conditions))
+        trips, report = clean(in_engine(raw.table()), schema, settings.get("rules") or {}, keys_of(schema, conditions))
     with _timed("join", seconds):
         tables = {name: in_engine(table) for name, table in raw.conditions.items()}
         joined, mended = mend_conditions(join_conditions(trips, tables, schema, conditions), schema)

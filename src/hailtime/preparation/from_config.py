@@ -22,7 +22,7 @@ def prepare_source(config: DictConfig) -> Prepared:
     start = time.perf_counter()
     # called outside of Hydra, which would hide the source's own error in one of its own
     raw = instantiate(config.source.load, _partial_=True)()
-    log.info("load: %.1f s, %s raw trips", time.perf_counter() - start, f"{raw.trips.height:,}")
+    log.info("load: %.1f s", time.perf_counter() - start)
     return prepare(raw, settings, Path(config.prepared), config.get("engine", "polars"))
 
 
