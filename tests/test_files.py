@@ -217,6 +217,13 @@ def test_files_that_are_not_alike_are_named(tmp_path):
     assert read(tmp_path, {"x": {"column": "x", "kind": "text"}})["x"].to_list() == ["1", "one"]
 
 
+def test_a_declared_kind_reads_files_that_are_not_alike(tmp_path):
+    written(tmp_path / "a.parquet", x=[1], y=["1"])
+    written(tmp_path / "b.parquet", x=["one"], y=[2.5])
+    columns = {"x": {"column": "x", "kind": "text"}, "y": {"column": "y", "kind": "number"}}
+    assert read(tmp_path, columns).rows() == [("1", 1.0), ("one", 2.5)]
+
+
 def test_a_file_without_a_value_fits_any_other(tmp_path):
     written(tmp_path / "a.parquet", x=["one"])
     written(tmp_path / "b.parquet", x=pl.Series([None], dtype=pl.Float64))

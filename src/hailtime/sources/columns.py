@@ -97,15 +97,17 @@ class TableColumns:
 class Kinds:
     """What each column was so far: what is read as one table must mean the same by a column all through.
 
-    Whole numbers and fractions do; a part without any value says nothing.
+    Whole numbers and fractions do; a part without any value says nothing; a declared kind is what is read from any.
     """
 
+    columns: TableColumns
     _seen: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def check(self, raw: pl.DataFrame, where: str) -> None:
         """DataError when a column is of another kind than in an earlier part."""
+        declared = {entry.column for entry in self.columns.entries if entry.kind}
         for column in raw.iter_columns():
-            if column.null_count() == len(column):
+            if column.name in declared or column.null_count() == len(column):
                 continue
             kind = _kind_of(column.dtype)
             expected, first = self._seen.setdefault(column.name, (kind, where))

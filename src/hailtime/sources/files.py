@@ -116,7 +116,7 @@ def _widened(so_far: type[pl.DataType], texts: pl.Series) -> type[pl.DataType]:
 
 
 def _converted(scans: Mapping[Path, pl.LazyFrame], table: TableColumns) -> Iterator[pl.DataFrame]:
-    kinds = Kinds()
+    kinds = Kinds(table)
     for file, scan in scans.items():
         rows_read = 0
         for raw in _pieces(file, scan):
