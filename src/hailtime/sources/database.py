@@ -66,9 +66,9 @@ def load(
         check_keys(f"condition {name}", settings, ("table", "columns", "timezone"), needed=("table", "columns"))
         own = TableColumns.read(settings["columns"], settings.get("timezone") or timezone)
         query = Query.of(f"condition {name}", settings["table"], own)
-        tables[name] = pl.concat(_converted(database, _checked(database, query, own), own), how="vertical_relaxed")
+        tables[name] = pl.concat(read_pages(database, _checked(database, query, own), own), how="vertical_relaxed")
     query = _checked(database, Query.of("trips", trips, read, _key(order_by, read)), read)
-    return RawData(Blocks(lambda: grouped(_converted(database, query, read))), tables)
+    return RawData(Blocks(lambda: grouped(read_pages(database, query, read))), tables)
 
 
 def _open(url: str, password_env: str | None) -> Database:
@@ -121,7 +121,8 @@ def _checked(database: Database, query: Query, columns: TableColumns) -> Query:
     return query
 
 
-def _converted(database: Database, query: Query, columns: TableColumns) -> Iterator[pl.DataFrame]:
+def read_pages(database: Database, query: Query, columns: TableColumns) -> Iterator[pl.DataFrame]:
+    """The query's rows in our columns, as they come: what blocks are made of."""
     kinds, rows_read = Kinds(columns), 0
     for raw in database.frames(query):
         kinds.check(raw, f"{query.where}, rows from {rows_read + 1:,} on")

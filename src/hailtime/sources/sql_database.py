@@ -10,7 +10,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -144,7 +144,9 @@ class SqlDatabase:
             ):  # a comparison with a missing value is not true: such rows would be lost without a word
                 _check_no_gap(connection, query)
             options = {"stream_results": True, "yield_per": PAGE_ROWS}
-            yield from connection.execute(_statement(query, last), execution_options=options).partitions()
+            result = connection.execute(_statement(query, last), execution_options=options)
+            with closing(result.cursor):  # SQLAlchemy forgets it when the connection is cut, and psycopg complains
+                yield from result.partitions()
 
     def _check_table(self, connection: sa.Connection, query: Query) -> None:
         schema, name = query.schema_and_table
