@@ -16,7 +16,7 @@ from hailtime.preparation.exact import EARTH_RADIUS_M
 from hailtime.preparation.rule_settings import Settings, read_column, read_number, read_values
 from hailtime.preparation.rules import Check, Duplicate, Severity, outside, without
 from hailtime.schema import Schema
-from hailtime.sources.files import UNITS
+from hailtime.sources.columns import UNITS
 
 _SAME_QUANTITY = ({"s", "ms", "min", "h"}, {"m", "km", "ft", "mi"}, {"m/s", "km/h", "mph"})
 
