@@ -19,7 +19,7 @@ from hailtime.preparation.rules import EARTH_RADIUS_M
 
 CELL = "_cell"
 POINT = ("_x", "_y", "_z")
-_THEN = ("_then_x", "_then_y", "_then_z")  # of the event, where the request's are POINT
+THEN = ("_then_x", "_then_y", "_then_z")  # of the event, where the request's are POINT
 _HALVES, _LOW = ("_half_lat", "_quarter_lon"), ("_low_x", "_low_y", "_low_z")
 _CORNER, _END, _WIDTH = "_corner", "_end", "_width"
 _ROW, _BUCKET, _COUNT, _NEAREST_M = "_row", "_bucket", "_count", "_nearest_m"
@@ -67,9 +67,9 @@ class NearbyJoin:
     def _found(self, asked: AnyFrame, shared: list[str]) -> AnyFrame:
         """For every row of `asked` with an event in reach, their number and the least distance."""
         names = list(dict.fromkeys([*shared, *self.entry.at]))
-        pairs: Any = nw.concat([self._met(here).select(*names, *_THEN) for here in self._with_widths(asked)])
+        pairs: Any = nw.concat([self._met(here).select(*names, *THEN) for here in self._with_widths(asked)])
         pairs = _with_point(pairs, *self.entry.at, POINT)
-        distance_m = great_circle_m(*(nw.col(a) - nw.col(b) for a, b in zip(POINT, _THEN, strict=True)))
+        distance_m = great_circle_m(*(nw.col(a) - nw.col(b) for a, b in zip(POINT, THEN, strict=True)))
         pairs = pairs.select(*shared, distance_m.alias(_NEAREST_M))
         # no filter here: Spark pushes it down to the places with the whole distance written out, and runs out of stack
         is_near = nw.col(_NEAREST_M) <= self.entry.radius_m
@@ -133,7 +133,7 @@ def _spans(rows: AnyFrame, entry: Nearby) -> AnyFrame:
     # a correction that has no place takes the event off the map, so places are asked for last
     spans = spans.filter(is_place(*entry.place)).select(FROM, UNTIL, *entry.place)
     low = [_axis_cell(value - 1.001 * entry.radius_m, entry.radius_m) for value in _about(*map(nw.col, entry.place))]
-    return _with_point(spans.with_columns(*_named(_LOW, low)), *entry.place, _THEN).drop(*entry.place)
+    return _with_point(spans.with_columns(*_named(_LOW, low)), *entry.place, THEN).drop(*entry.place)
 
 
 def _with_point(frame: AnyFrame, lat: str, lon: str, names: tuple[str, str, str]) -> AnyFrame:

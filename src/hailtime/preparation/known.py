@@ -134,7 +134,7 @@ def join_spans(
     longest_us: int,
     table: nw.LazyFrame[Any],
 ) -> nw.LazyFrame[Any]:
-    """The trips with the values of the span they fall into. No span is longer than `longest_us`; `table` they are from."""
+    """The trips with the values of the span they fall into, which is no longer than `longest_us`."""
     shared = [requested_at, *([] if key is None else [key])]
     bucket_us = -(-longest_us // (_MOST_HOURS * HOUR_US)) * HOUR_US  # one hour, or more for long spans
     asked = trips.select(*shared).drop_nulls().unique()
