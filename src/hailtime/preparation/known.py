@@ -17,12 +17,12 @@ from typing import Any, cast
 
 import narwhals as nw
 
-from hailtime.preparation.conform import AnyFrame, Kind, conform
+from hailtime.preparation.conform import AnyFrame, Kind, conform, kept
 from hailtime.preparation.join_settings import HOUR_US
 
 # Helper columns begin with an underscore, as no column of a schema can.
 KEY, FROM, UNTIL = "_key", "_from", "_until"
-_NEXT, _BUCKET = "_next", "_bucket"
+_NEXT, _BUCKET, _LAST = "_next", "_bucket", "_last"
 _MOST_HOURS = 12  # copies of one span; spans that may be longer get wider buckets instead
 
 
@@ -128,9 +128,9 @@ def join_spans(
 def _by_bucket(spans: nw.LazyFrame[Any], longest_us: int, bucket_us: int) -> nw.LazyFrame[Any]:
     """Each span once for every bucket it touches."""
     first, last = nw.col(FROM) // bucket_us, (nw.col(UNTIL) - 1) // bucket_us
-    return nw.concat(
-        [
-            spans.with_columns((first + offset).alias(_BUCKET)).filter(nw.col(_BUCKET) <= last)
-            for offset in range(longest_us // bucket_us + 2)
-        ]
-    )
+    copies: Any = kept(spans.with_columns(first.alias(_BUCKET), last.alias(_LAST)))
+    n_copies = 1
+    while n_copies < longest_us // bucket_us + 2:  # by doubling: Spark plans each copy by itself
+        later = copies.with_columns(nw.col(_BUCKET) + n_copies).filter(nw.col(_BUCKET) <= nw.col(_LAST))
+        copies, n_copies = nw.concat([copies, later]), 2 * n_copies
+    return cast(nw.LazyFrame[Any], copies.drop(_LAST))
