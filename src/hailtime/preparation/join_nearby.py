@@ -30,7 +30,7 @@ _WIDTHS_US = (HOUR_US, 4 * HOUR_US, 32 * HOUR_US, 1 << 62)
 class NearbyJoin:
     """One table of events, worked out once.
 
-    `cells`: CELL, FROM, UNTIL and POINT of every event, in each cell from which a request may reach it.
+    `cells`: CELL, FROM, UNTIL and THEN of every event, in each cell from which a request may reach it.
     """
 
     def __init__(self, entry: Nearby, table: AnyFrame, requested_at: str, since_us: int | None = None) -> None:
@@ -66,7 +66,8 @@ class NearbyJoin:
     def _found(self, asked: AnyFrame, shared: list[str]) -> AnyFrame:
         """For every row of `asked` with an event in reach, their number and the least distance."""
         names = list(dict.fromkeys([*shared, *self.entry.at]))
-        pairs: Any = nw.concat([self._met(here).select(*names, *THEN) for here in self._with_widths(asked)])
+        placed = self._placed_within(asked)
+        pairs: Any = nw.concat([self._met(here, placed).select(*names, *THEN) for here in self._with_widths(asked)])
         pairs = _with_point(pairs, *self.entry.at, POINT)
         distance_m = great_circle_m(*(nw.col(a) - nw.col(b) for a, b in zip(POINT, THEN, strict=True)))
         pairs = pairs.select(*shared, distance_m.alias(_NEAREST_M))
@@ -76,11 +77,18 @@ class NearbyJoin:
         pairs = pairs.with_columns(count.alias(_COUNT), nearest_m.alias(_NEAREST_M))
         return cast(AnyFrame, pairs.group_by(*shared).agg(nw.col(_COUNT).sum(), nw.col(_NEAREST_M).min()))
 
-    def _met(self, asked: Any) -> Any:
+    def _placed_within(self, asked: Any) -> Any:
+        """The events of a block's time; the engine works through all it is given for every block."""
+        if isinstance(asked, nw.LazyFrame) or not len(asked):
+            return self._placed
+        when = asked[self.requested_at]
+        return self._placed.filter(nw.col(FROM) <= when[-1], nw.col(UNTIL) > when[0])
+
+    def _met(self, asked: Any, placed: Any) -> Any:
         """The requests with every event that is active and lies in a cell in reach."""
         when = nw.col(self.requested_at)
         asked = asked.with_columns((when // nw.col(_WIDTH)).alias(_BUCKET))
-        active = asked.join(self._placed, on=[CELL, _WIDTH, _BUCKET], how="inner")
+        active = asked.join(placed, on=[CELL, _WIDTH, _BUCKET], how="inner")
         return active.filter(nw.col(FROM) <= when, when < nw.col(UNTIL))
 
     def _with_widths(self, asked: Any) -> list[Any]:

@@ -104,7 +104,7 @@ def _whole(value: int, name: str) -> nw.Expr:
 
 def as_steps(spans: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
     """KEY, FROM and the values from then on, ordered by FROM; values are null where a span ends and none follows."""
-    spans = spans.sort(FROM)
+    spans = spans if spans[FROM].is_sorted() else spans.sort(FROM)
     spans = spans.with_columns(nw.col(FROM).shift(-1).over(KEY).alias(_NEXT))
     is_followed = (nw.col(_NEXT) == nw.col(UNTIL)).fill_null(False)
     ends = spans.filter(~is_followed).select(KEY, nw.col(UNTIL).alias(FROM))
@@ -112,9 +112,16 @@ def as_steps(spans: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
 
 
 def join_steps(
-    trips: nw.DataFrame[Any], steps: nw.DataFrame[Any], requested_at: str, key: str | None
+    trips: nw.DataFrame[Any], steps: nw.DataFrame[Any], requested_at: str, key: str | None, longest_us: int
 ) -> nw.DataFrame[Any]:
-    """The trips, which are in time order, with the values of the step they fall on."""
+    """The trips, which are in time order, with the values of the step they fall on.
+
+    No step with a value is longer than `longest_us`, so that a block needs few of them: the engine works through all
+    it is given for every block.
+    """
+    if len(trips):
+        first, last = trips[requested_at][0], trips[requested_at][-1]
+        steps = steps.filter(nw.col(FROM) >= first - longest_us, nw.col(FROM) <= last)
     if key is None:
         steps = steps.drop(KEY)
     by: Any = {} if key is None else {"by_left": key, "by_right": KEY}
