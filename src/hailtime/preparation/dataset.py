@@ -30,6 +30,7 @@ from hailtime.preparation.join import keys_of, tables_of
 from hailtime.preparation.leakage import check_leakage, find_leaks, read_leakage, sample_rows
 from hailtime.preparation.parts import PartWriter
 from hailtime.preparation.prepared import Prepared, part_files, types_of
+from hailtime.preparation.spark import SparkEngine
 from hailtime.preparation.split import PARTS, Split, check_parts, read_split, utc_text
 from hailtime.preparation.stopwatch import Stopwatch
 from hailtime.preparation.time_order import TimeOrder
@@ -40,22 +41,31 @@ from hailtime.whole_folder import whole_folder
 log = logging.getLogger(__name__)
 
 _SETTINGS = ("load", "schema", "conditions", "rules", "budget", "leakage", "split", "slices")
+ENGINE_NAMES = (*ENGINES, "spark")
+Engine = LocalEngine | SparkEngine
 _WORK = ".work"  # within the new folder; gone when it is complete
 
 
-def prepare(raw: RawData, settings: Mapping[str, Any], folder: Path, engine: str = "polars") -> Prepared:
+def prepare(
+    raw: RawData,
+    settings: Mapping[str, Any],
+    folder: Path,
+    engine: str = "polars",
+    spark: Mapping[str, Any] | None = None,
+) -> Prepared:
     """Cleans, joins and splits, and leaves the prepared folder.
 
     - settings: a source's yaml as plain data; its `load` is only noted in the report
-    - engine: polars or pandas; the result is the same to the last bit
+    - engine: polars, pandas or spark; the result is the same to the last bit
+    - spark: the arguments of `spark_session`
     """
     schema = check_settings(settings)
-    if engine not in ENGINES:
+    if engine not in ENGINE_NAMES:
         raise ConfigError(
-            f"data is prepared with {' or '.join(ENGINES)}, got {engine!r}{did_you_mean(engine, ENGINES)}"
+            f"data is prepared with polars, pandas or spark, got {engine!r}{did_you_mean(engine, ENGINE_NAMES)}"
         )
     with whole_folder(Path(folder), ours="report.json") as beside:
-        report = _prepare_into(beside, raw, settings, schema, engine)
+        report = _prepare_into(beside, raw, settings, schema, engine, spark or {})
         (beside / "schema.json").write_text(schema.to_json())
         text = json.dumps(report, indent=2, allow_nan=False)
         (beside / "report.json").write_text(text)
@@ -82,12 +92,22 @@ def check_settings(settings: Mapping[str, Any]) -> Schema:
 
 
 def _prepare_into(
-    folder: Path, raw: RawData, settings: Mapping[str, Any], schema: Schema, engine: str
+    folder: Path,
+    raw: RawData,
+    settings: Mapping[str, Any],
+    schema: Schema,
+    engine: str,
+    spark: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Writes the parts into an empty folder; the report."""
     watch, conditions = Stopwatch(), settings.get("conditions") or {}
     plan = cleaning_plan(schema, settings.get("rules") or {}, keys_of(schema, conditions))
-    worker, rows = LocalEngine(raw, plan, conditions, engine), TimeOrder(folder / _WORK, schema.requested_at)
+    worker: Engine
+    if engine == "spark":
+        worker = SparkEngine(raw, plan, conditions, spark, folder / _WORK / "spark")
+    else:
+        worker = LocalEngine(raw, plan, conditions, engine)
+    rows = TimeOrder(folder / _WORK, schema.requested_at, ties=plan.columns)
     rows_in, findings = worker.clean(rows, watch)
     cleaned, budget = CleaningReport.of(rows_in, findings), read_budget(settings, schema)
     check_budget(cleaned, budget)
@@ -119,7 +139,12 @@ def _prepare_into(
 
 
 def _write_parts(
-    worker: LocalEngine, rows: TimeOrder, split: Split, schema: Schema, writer: PartWriter, watch: Stopwatch
+    worker: Engine,
+    rows: TimeOrder,
+    split: Split,
+    schema: Schema,
+    writer: PartWriter,
+    watch: Stopwatch,
 ) -> tuple[list[Finding], Counter[str]]:
     """Joins the conditions block by block and writes each to its part.
 

@@ -2,7 +2,7 @@
 
     stage_trips(raw.blocks(), work / "raw")
     with spark_session(master="spark://10.0.0.5:7077") as session:
-        n_raw, findings = clean_and_join_with_spark(work / "raw", raw.conditions, plan, conditions, work / "rows", session)
+        found = clean_and_join_with_spark(work / "raw", raw.conditions, plan, conditions, work / "rows", session)
 
 Raw trips, conditions, what is between the stages and the result are Parquet in a folder that the driver and every
 worker see under the same path. Only counts and examples pass through the driver's memory, and an executor that is lost
@@ -19,7 +19,6 @@ import polars as pl
 from hailtime.errors import DataError
 from hailtime.preparation.clean import CleaningPlan, Finding, clean_rows, drop_duplicates, mend_conditions
 from hailtime.preparation.join import ConditionJoin
-from hailtime.preparation.prepared import types_of
 from hailtime.preparation.spark_session import spark_session
 from hailtime.preparation.stopwatch import Stopwatch
 from hailtime.preparation.time_order import BLOCK_ROWS, TimeOrder
@@ -50,7 +49,6 @@ class SparkEngine:
     ) -> None:
         self._raw, self._plan, self._settings = raw, plan, settings
         self._spark, self._folder = dict(spark), folder
-        self._types = types_of(plan.schema)
 
     def clean(self, rows: TimeOrder, watch: Stopwatch) -> tuple[int, list[Finding]]:
         """Fills `rows` with the clean trips, joined. How many raw trips there were, and what the rules found."""
@@ -63,8 +61,7 @@ class SparkEngine:
             )
         with watch.time("sort"):
             for path in sorted(out.glob("*.parquet")):
-                block = pl.read_parquet(path)
-                rows.add(block.with_columns(pl.col(name).cast(self._types.get(name, pl.String)) for name in block.columns))
+                rows.add(pl.read_parquet(path))
         shutil.rmtree(self._folder)
         return n_rows, findings
 
@@ -87,7 +84,7 @@ def stage_trips(blocks: Iterable[pl.DataFrame], folder: Path) -> int:
         common = pl.concat([pl.DataFrame(schema=schema) for schema in schemas.values()], how="vertical_relaxed").schema
         for path, schema in schemas.items():
             if schema != common:  # whole numbers in one block and fractions in another
-                pl.read_parquet(path).cast(dict(common)).write_parquet(path, compression="lz4")
+                pl.read_parquet(path).cast(common).write_parquet(path, compression="lz4")
     return len(schemas)
 
 
@@ -108,6 +105,8 @@ def clean_and_join_with_spark(
     How many raw trips there were and what the rules found. DataError when a worker does not see the folder.
     """
     between = out.with_name(f"{out.name}.stages")
+    from pyspark.errors import PySparkException
+
     try:
         _check_shared(session, between)
         trips, findings, n_rows = clean_rows(_read(session, staged), plan)
@@ -115,6 +114,8 @@ def clean_and_join_with_spark(
         trips = _by_way_of(between / "clean", trips.select(*plan.columns))
         joined = ConditionJoin(_staged(session, tables, between), plan.schema, settings).join(trips)
         joined.write.option("maxRecordsPerFile", BLOCK_ROWS).parquet(_uri(out))
+    except PySparkException as error:
+        raise DataError(f"Spark could not prepare the trips in {staged}: {_first_line(error)}") from error
     finally:
         session.catalog.clearCache()
         shutil.rmtree(between, ignore_errors=True)
@@ -133,7 +134,7 @@ def _check_shared(session: "SparkSession", folder: Path) -> None:
     try:
         session.range(0, n_rows, 1, n_rows).write.parquet(_uri(folder / "probe"))
     except PySparkException as error:
-        raise DataError(f"{rule}: {str(error).splitlines()[0]}") from error
+        raise DataError(f"{rule}: {_first_line(error)}") from error
     found = _count(folder / "probe")
     if found != n_rows:
         raise DataError(f"{rule}: of {n_rows} rows written by workers {found} are there")
@@ -158,12 +159,12 @@ def _staged(session: "SparkSession", tables: Mapping[str, pl.DataFrame], folder:
 
 
 def _for_spark(block: pl.DataFrame) -> pl.DataFrame:
-    types: dict[str, Any] = {
+    types: dict[str, pl.DataType | type[pl.DataType]] = {
         name: pl.Datetime("us", dtype.time_zone) if isinstance(dtype, pl.Datetime) else _BEFORE_SPARK[dtype.base_type()]
         for name, dtype in block.schema.items()
         if dtype.base_type() in _BEFORE_SPARK or isinstance(dtype, pl.Datetime)
     }
-    return block.cast(types)
+    return block.with_columns(pl.col(name).cast(dtype) for name, dtype in types.items())
 
 
 def _check_complete(out: Path, expected: int) -> None:
@@ -174,6 +175,11 @@ def _check_complete(out: Path, expected: int) -> None:
 
 def _count(folder: Path) -> int:
     return sum(pl.scan_parquet(path).select(pl.len()).collect().item() for path in folder.glob("*.parquet"))
+
+
+def _first_line(error: Exception) -> str:
+    """What went wrong, without the page of Java that follows."""
+    return str(error).strip().splitlines()[0]
 
 
 def _uri(path: Path) -> str:

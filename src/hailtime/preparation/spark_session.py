@@ -63,13 +63,13 @@ def spark_session(
 
     ConfigError when there is no Java, nobody answers at the master, or no worker takes a job in time.
     """
+    _check_master(master)
     session_type = _session_type()
     _check_java()
-    _check_master(master)
     with TemporaryDirectory(prefix="hailtime-spark-") as folder, _loopback_for(master), warnings.catch_warnings():
         # it means pandas frames made by Spark, of which there are none
         warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
-        settings = _settings_for(master, memory, Path(folder)) | {key: str(value) for key, value in (conf or {}).items()}
+        settings = _settings_for(master, memory, Path(folder)) | {k: str(v) for k, v in (conf or {}).items()}
         session = _start(session_type, master, settings)
         try:
             if not master.startswith("local"):
@@ -93,7 +93,9 @@ def _check_java() -> None:
     if home and not (Path(home) / "bin" / "java").exists():
         raise ConfigError(f"Spark needs Java 17 or newer, and JAVA_HOME={home} has no bin/java: mend or unset it")
     if not home and shutil.which("java") is None:
-        raise ConfigError("Spark needs Java 17 or newer, and no java is on the PATH: apt install openjdk-17-jre-headless")
+        raise ConfigError(
+            "Spark needs Java 17 or newer, and there is no java on the PATH: apt install openjdk-17-jre-headless"
+        )
 
 
 def _check_master(master: str) -> None:
@@ -120,7 +122,7 @@ def _settings_for(master: str, memory: str, folder: Path) -> dict[str, str]:
     log4j = folder / "log4j2.properties"
     log4j.write_text(_LOG4J)
     whose = "driver" if master.startswith("local") else "executor"
-    ours = {f"spark.{whose}.memory": memory, "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={log4j}"}
+    ours = {f"spark.{whose}.memory": memory, "spark.driver.defaultJavaOptions": f"-Dlog4j2.configurationFile={log4j}"}
     if _is_here(master):
         ours |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
     return _SETTINGS | ours
@@ -154,7 +156,7 @@ def _start(session_type: Any, master: str, settings: Mapping[str, str]) -> "Spar
     except (Py4JError, PySparkException) as error:
         _end_jvm()
         raise ConfigError(
-            f"Spark must start with master {master}, Java 17 or newer and the settings of spark.conf, and did not: {error}"
+            f"Spark must start with master {master}, Java 17 or newer and the settings of spark.conf, did not: {error}"
         ) from error
     return session
 
