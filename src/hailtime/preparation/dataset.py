@@ -22,14 +22,16 @@ from typing import Any
 import polars as pl
 
 from hailtime.errors import ConfigError, did_you_mean
-from hailtime.preparation.budget import read_budget
+from hailtime.preparation.budget import check_budget, read_budget
 from hailtime.preparation.clean import CleaningReport, Finding, add_findings, cleaning_plan
 from hailtime.preparation.declared_rules import read_rules
 from hailtime.preparation.engines import ENGINES, LocalEngine
 from hailtime.preparation.join import keys_of, tables_of
-from hailtime.preparation.leakage import read_leakage
+from hailtime.preparation.leakage import check_leakage, find_leaks, read_leakage, sample_rows
+from hailtime.preparation.page import write_page
 from hailtime.preparation.parts import PartWriter
 from hailtime.preparation.prepared import Prepared, types_of
+from hailtime.preparation.profile import Profile
 from hailtime.preparation.split import PARTS, Split, check_parts, read_split, utc_text
 from hailtime.preparation.stopwatch import Stopwatch
 from hailtime.preparation.time_order import TimeOrder
@@ -40,6 +42,7 @@ from hailtime.whole_folder import whole_folder
 log = logging.getLogger(__name__)
 
 _SETTINGS = ("load", "schema", "conditions", "rules", "budget", "leakage", "split", "slices")
+PAGE = "report.html"
 _WORK = ".work"  # within the new folder; gone when it is complete
 
 
@@ -59,6 +62,7 @@ def prepare(raw: RawData, settings: Mapping[str, Any], folder: Path, engine: str
         (beside / "schema.json").write_text(schema.to_json())
         text = json.dumps(report, indent=2, allow_nan=False)
         (beside / "report.json").write_text(text)
+        write_page(report, beside / PAGE)
         shutil.rmtree(beside / _WORK, ignore_errors=True)
     log.info("prepared %s: %s", folder, ", ".join(f"{name} {part['rows']:,}" for name, part in report["parts"].items()))
     return Prepared(Path(folder), schema, json.loads(text))
@@ -88,14 +92,21 @@ def _prepare_into(
     watch, conditions = Stopwatch(), settings.get("conditions") or {}
     plan = cleaning_plan(schema, settings.get("rules") or {}, keys_of(schema, conditions))
     worker, rows = LocalEngine(raw, plan, conditions, engine), TimeOrder(folder / _WORK, schema.requested_at)
-    rows_in, findings = worker.clean(rows, watch)
-    rows_clean = CleaningReport.of(rows_in, findings).rows_out
+    profile, budget = Profile(schema), read_budget(settings, schema)
+    rows_in, findings = worker.clean(rows, watch, profile)
+    cleaned = CleaningReport.of(rows_in, findings)
+    check_budget(cleaned, budget)
     split = read_split(settings["split"], schema).of(rows.n_rows, rows.time_at)
     ours = {"schema_fingerprint": schema.fingerprint, "preparation": secrets.token_hex(8)}
     writer = PartWriter(folder, schema, ours)
-    mended, hits = _write_parts(worker, rows, split, schema, writer, watch)
+    mended, hits = _write_parts(worker, rows, split, schema, writer, profile, watch)
     cleaning = CleaningReport.of(rows_in, [*findings, *mended])
-    check_parts(writer.rows, split, rows_clean, *rows.span())
+    check_budget(cleaning, budget)
+    check_parts(writer.rows, split, cleaned.rows_out, *rows.span())
+    with watch.time("leakage"):
+        sample = sample_rows(pl.scan_parquet(folder / "train" / "*.parquet"))
+        leakage = find_leaks(sample, schema, read_leakage(settings, schema))
+    check_leakage(leakage)
     return {
         "source": schema.source,
         **ours,
@@ -105,6 +116,8 @@ def _prepare_into(
         "parts": writer.describe(),
         "boundaries": {name: utc_text(us) for name, us in zip(PARTS[1:], split.boundaries_us, strict=True)},
         "dropped_in_gaps": cleaning.rows_out - sum(writer.rows.values()),
+        "profile": profile.to_dict(),
+        "leakage": leakage,
         "engine": engine,
         "seconds": watch.rounded(),
         "settings": json.loads(json.dumps(dict(settings), default=str)),
@@ -112,7 +125,13 @@ def _prepare_into(
 
 
 def _write_parts(
-    worker: LocalEngine, rows: TimeOrder, split: Split, schema: Schema, writer: PartWriter, watch: Stopwatch
+    worker: LocalEngine,
+    rows: TimeOrder,
+    split: Split,
+    schema: Schema,
+    writer: PartWriter,
+    profile: Profile,
+    watch: Stopwatch,
 ) -> tuple[list[Finding], Counter[str]]:
     """Joins the conditions block by block and writes each to its part.
 
@@ -124,10 +143,13 @@ def _write_parts(
         with watch.time("join"):
             joined, found = worker.join(block)
             findings = add_findings(findings, found)
-        with watch.time("write"):
-            hits.update(_count_hits(joined, schema))
-            for part, mask in masks.items():
-                writer.write(part, joined.filter(mask).select(columns))
+        hits.update(_count_hits(joined, schema))
+        for part, mask in masks.items():
+            with watch.time("write"):
+                of_part = joined.filter(mask).select(columns)
+                writer.write(part, of_part)
+            with watch.time("profile"):
+                profile.add(part, of_part)
     return findings, hits
 
 
