@@ -240,7 +240,7 @@ def city_settings():
 
 @pytest.fixture(scope="module")
 def dirty_city():
-    return load(n_requests=3000, days=7, dirt=3.0).trips
+    return load(n_requests=3000, days=7, dirt=3.0).table()
 
 
 def test_every_engine_and_row_order_gives_the_same_trips_and_report(dirty_city, city_settings):

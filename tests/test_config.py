@@ -76,7 +76,8 @@ def test_all_wrong_overrides_are_told_at_once():
         pytest.param(["~callbacks.early_stopping", "+trainer.log_every_n_steps=1"], id="delete-and-add"),
         pytest.param(["source.split.test=2026-03-20"], id="date-for-share"),
         pytest.param(["trainer=cpu", "optimizer.lr=1"], id="whole-number-for-fraction"),
-        pytest.param(["source.load.closure_at=2026-03-01", "hydra.run.dir=x"], id="null-default-and-hydra"),
+        pytest.param(["source.conditions.weather.key=pickup_zone", "hydra.run.dir=x"], id="null-default-and-hydra"),
+        pytest.param(["source.load.scenarios=[{kind: closure, from: 2026-03-25}]"], id="list-of-scenarios"),
     ],
 )
 def test_right_overrides_pass(overrides):

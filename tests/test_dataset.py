@@ -147,7 +147,7 @@ def test_pandas_prepares_the_same_data_to_the_last_bit(city, prepared_city, tmp_
 
 def test_row_order_of_the_source_changes_nothing(city, prepared_city, tmp_path):
     mixed = RawData(
-        city.trips.sample(fraction=1.0, shuffle=True, seed=1),
+        city.table().sample(fraction=1.0, shuffle=True, seed=1),
         {name: table.sample(fraction=1.0, shuffle=True, seed=2) for name, table in city.conditions.items()},
     )
     assert prepare(mixed, CITY, tmp_path / "mixed").fingerprint == prepared_city.fingerprint
@@ -168,7 +168,7 @@ def test_report_tells_what_was_done(prepared_city):
     assert report["clean"]["rows_out"] == n_parts + report["dropped_in_gaps"]
     assert set(report["conditions"]) == {"weather", "traffic", "incidents"}
     assert min(report["conditions"].values()) > 0.99
-    assert set(report["seconds"]) == {"load", "clean", "sort", "join", "write"}
+    assert set(report["seconds"]) == {"load", "clean", "sort", "join", "write", "leakage"}
     assert report["settings"] == json.loads(json.dumps(CITY, default=str))
     assert report["parts"]["train"]["rows"] == prepared_city.part("train").height
 

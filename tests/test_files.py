@@ -8,7 +8,8 @@ import pytest
 
 from hailtime.errors import ConfigError, DataError
 from hailtime.preparation.dataset import prepare
-from hailtime.sources.files import load
+from hailtime.sources import BLOCK_ROWS
+from hailtime.sources.files import load, read_blocks
 from tests.test_config import source_settings_of
 
 NEW_YORK = "America/New_York"
@@ -29,7 +30,7 @@ def written(path, **columns):
 
 
 def read(path, columns, **settings):
-    return load(path, columns, **settings).trips
+    return load(path, columns, **settings).table()
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -90,6 +91,67 @@ def test_a_late_fraction_does_not_surprise(tmp_path):
     assert read(path, {"x": "x"})["x"][-1] == 1.5
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        pytest.param(["00501", "7"], [501, 7], id="whole numbers"),
+        pytest.param(["1", "2.5e1", "inf"], [1.0, 25.0, float("inf")], id="numbers"),
+        pytest.param(["1", "2.5", "A1"], ["1", "2.5", "A1"], id="one is text"),
+        pytest.param(["12345678901234567890", "1"], ["12345678901234567890", "1"], id="too long to be a number"),
+        pytest.param(["true", "false"], ["true", "false"], id="words"),
+    ],
+)
+def test_a_csv_column_is_judged_by_all_its_values(tmp_path, values, expected):
+    path = written(tmp_path / "trips.csv", x=[*values, None])
+    assert read(path, {"x": "x"})["x"].to_list() == [*expected, None]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "parquet"])
+def test_a_large_file_comes_in_blocks_that_are_alike(tmp_path, suffix):
+    ids = pl.Series(range(2 * BLOCK_ROWS + 1))
+    frame = pl.DataFrame(
+        {"id": ids, "zone": pl.Series(["7"]).extend_constant("7", len(ids) - 2).extend_constant("A", 1)}
+    )
+    path = tmp_path / f"trips.{suffix}"
+    if suffix == "parquet":
+        frame.write_parquet(path)
+    else:
+        frame.write_csv(path, compression="gzip" if suffix.endswith("gz") else "uncompressed")
+    blocks = read_blocks(path, {"id": "id", "zone": "zone"})
+    for _ in range(2):  # at every use from the beginning
+        found = list(blocks)
+        assert [block.height for block in found] == [BLOCK_ROWS, BLOCK_ROWS, 1]
+        assert {tuple(block.schema.values()) for block in found} == {(pl.Int64, pl.String)}
+    assert pl.concat(found)["id"].to_list() == ids.to_list()
+
+
+def test_a_wrong_value_in_a_late_block_has_its_row(tmp_path):
+    written(tmp_path / "a.csv", x=["1"] * 3)
+    written(tmp_path / "b.csv", x=["1"] * (BLOCK_ROWS + 1) + ["T"])
+    with pytest.raises(DataError, match=r"b\.csv: x must be a number, got 'T' in row 500,002; rows like it: 1"):
+        read(tmp_path, {"x": {"column": "x", "kind": "number"}})
+
+
+def test_small_files_become_one_block(tmp_path):
+    for i in range(20):
+        written(tmp_path / f"{i:02}.parquet", x=[i, None])
+    (block,) = read_blocks(tmp_path, {"x": "x"})
+    assert block["x"].drop_nulls().to_list() == list(range(20))
+
+
+def test_a_file_without_a_column_is_named_before_anything_is_read(tmp_path):
+    written(tmp_path / "a.parquet", x=[1])
+    written(tmp_path / "b.parquet", y=[1])
+    with pytest.raises(DataError, match=r"b\.parquet has no column 'x'"):
+        load(tmp_path, {"x": "x"})
+
+
+def test_a_duration_is_no_number(tmp_path):
+    path = written(tmp_path / "a.parquet", x=[timedelta(seconds=3)])
+    with pytest.raises(DataError, match=r"x must be a number, got Duration"):
+        read(path, {"x_s": {"column": "x", "unit": "s"}})
+
+
 @pytest.mark.parametrize("path", ["", "*.csv*", "day*"], ids=["folder", "glob", "beginning"])
 def test_many_files_are_one_table_with_only_the_named_columns(tmp_path, path):
     written(tmp_path / "day1.csv", x=[1], y=["a"])
@@ -110,7 +172,7 @@ def test_conditions_are_read_the_same_way(tmp_path):
     columns = {"observed_at": "hour", "known_at": {"column": "hour", "delay_s": 300}, "rain_mm_h": "rain"}
     conditions = {"weather": {"path": "weather.csv", "columns": columns, "timezone": "UTC"}}
     raw = load("trips.csv", {"requested_at": "at"}, conditions, NEW_YORK, folder=tmp_path)
-    assert raw.trips["requested_at"].to_list() == [utc(2014, 7, 15, 16)]
+    assert raw.table()["requested_at"].to_list() == [utc(2014, 7, 15, 16)]
     assert raw.conditions["weather"].rows() == [(utc(2014, 7, 15, 12), utc(2014, 7, 15, 12, 5), 0.5)]
 
 
@@ -150,8 +212,22 @@ def test_a_missing_folder_is_told(tmp_path):
 def test_files_that_are_not_alike_are_named(tmp_path):
     written(tmp_path / "a.csv", x=[1])
     written(tmp_path / "b.csv", x=["one"])
-    with pytest.raises(DataError, match=r"alike: x is text in .*b\.csv, a number in .*a\.csv"):
+    with pytest.raises(DataError, match=r"alike: x is text in .*b\.csv, a number in .*a\.csv; kind: text reads both"):
         read(tmp_path, {"x": "x"})
+    assert read(tmp_path, {"x": {"column": "x", "kind": "text"}})["x"].to_list() == ["1", "one"]
+
+
+def test_a_declared_kind_reads_files_that_are_not_alike(tmp_path):
+    written(tmp_path / "a.parquet", x=[1], y=["1"])
+    written(tmp_path / "b.parquet", x=["one"], y=[2.5])
+    columns = {"x": {"column": "x", "kind": "text"}, "y": {"column": "y", "kind": "number"}}
+    assert read(tmp_path, columns).rows() == [("1", 1.0), ("one", 2.5)]
+
+
+def test_a_file_without_a_value_fits_any_other(tmp_path):
+    written(tmp_path / "a.parquet", x=["one"])
+    written(tmp_path / "b.parquet", x=pl.Series([None], dtype=pl.Float64))
+    assert read(tmp_path, {"x": "x"})["x"].to_list() == ["one", None]
 
 
 def test_a_number_with_a_mark_is_named(tmp_path):
@@ -169,7 +245,7 @@ def test_a_number_with_a_mark_is_named(tmp_path):
             {"x": {"column": "x", "unit": "mins"}}, None, "unit cannot be 'mins', did you mean 'min'", id="unit"
         ),
         pytest.param({"x": {"column": "x", "delay_s": 3}}, None, "names end in _at", id="delay of no time"),
-        pytest.param({"x": 3}, None, "must be a name in the file .* got 3", id="number"),
+        pytest.param({"x": 3}, None, "must be a name in the table .* got 3", id="number"),
         pytest.param({"x_at": "x"}, None, "so say its unit: s, ms, us", id="number without unit"),
         pytest.param({"x_at": "wall"}, None, "is wall time, so give the timezone", id="wall time"),
         pytest.param({"x_at": "wall"}, "New York", "timezone must be a name such as", id="zone"),

@@ -42,7 +42,7 @@ def load_rows(folder, *rows):
         "LocationID,borough,zone,lat,lon,area_km2\n4,Manhattan,Alphabet City,40.72,-73.98,1\n"
         "56,Queens,Corona,40.75,-73.85,0.17\n56,Queens,Corona,40.74,-73.86,1.70\n"
     )
-    return load(folder).trips.to_dicts()
+    return load(folder).table().to_dicts()
 
 
 def test_an_arrival_is_on_scene_where_reported_else_the_pickup(tmp_path):
@@ -92,7 +92,7 @@ def test_flags_are_y_or_n_and_a_blank_is_not_reported(tmp_path):
 def test_a_trip_in_two_files_is_one(tmp_path):
     load_rows(tmp_path, trip(), trip(pickup="19:41:03"))
     (tmp_path / "again.parquet").write_bytes((tmp_path / "day.parquet").read_bytes())
-    kept, report = clean(load(tmp_path).trips, SCHEMA, SETTINGS["rules"])
+    kept, report = clean(load(tmp_path).table(), SCHEMA, SETTINGS["rules"])
     assert (report.rows_in, kept.height) == (4, 2)
 
 
@@ -111,7 +111,7 @@ def test_missing_file_is_named(tmp_path, name):
 
 @NEEDS_REAL
 def test_real_trips_match_the_published_figures():
-    raw = load(REAL).trips
+    raw = load(REAL).table()
     kept, report = clean(raw, SCHEMA, SETTINGS["rules"])
     caught = {finding.name: finding.rows for finding in report.findings if finding.rows}
     assert caught == {"not_there_before_asked": 17, "not_for_a_slot": 39, "range_pickup_time_s": 2}

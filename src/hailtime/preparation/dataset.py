@@ -30,7 +30,7 @@ from hailtime.preparation.join import keys_of, tables_of
 from hailtime.preparation.leakage import check_leakage, find_leaks, read_leakage, sample_rows
 from hailtime.preparation.page import write_page
 from hailtime.preparation.parts import PartWriter
-from hailtime.preparation.prepared import Prepared, types_of
+from hailtime.preparation.prepared import Prepared, part_files, types_of
 from hailtime.preparation.profile import Profile
 from hailtime.preparation.split import PARTS, Split, check_parts, read_split, utc_text
 from hailtime.preparation.stopwatch import Stopwatch
@@ -92,9 +92,9 @@ def _prepare_into(
     watch, conditions = Stopwatch(), settings.get("conditions") or {}
     plan = cleaning_plan(schema, settings.get("rules") or {}, keys_of(schema, conditions))
     worker, rows = LocalEngine(raw, plan, conditions, engine), TimeOrder(folder / _WORK, schema.requested_at)
-    profile, budget = Profile(schema), read_budget(settings, schema)
+    profile = Profile(schema)
     rows_in, findings = worker.clean(rows, watch, profile)
-    cleaned = CleaningReport.of(rows_in, findings)
+    cleaned, budget = CleaningReport.of(rows_in, findings), read_budget(settings, schema)
     check_budget(cleaned, budget)
     split = read_split(settings["split"], schema).of(rows.n_rows, rows.time_at)
     ours = {"schema_fingerprint": schema.fingerprint, "preparation": secrets.token_hex(8)}
@@ -104,8 +104,8 @@ def _prepare_into(
     check_budget(cleaning, budget)
     check_parts(writer.rows, split, cleaned.rows_out, *rows.span())
     with watch.time("leakage"):
-        sample = sample_rows(pl.scan_parquet(folder / "train" / "*.parquet"))
-        leakage = find_leaks(sample, schema, read_leakage(settings, schema))
+        train = sample_rows(pl.scan_parquet(part_files(folder, "train")))
+        leakage = find_leaks(train, schema, read_leakage(settings, schema))
     check_leakage(leakage)
     return {
         "source": schema.source,
@@ -115,9 +115,9 @@ def _prepare_into(
         "conditions": {table: hits[table] / cleaning.rows_out for table in tables_of(schema)},
         "parts": writer.describe(),
         "boundaries": {name: utc_text(us) for name, us in zip(PARTS[1:], split.boundaries_us, strict=True)},
+        "leakage": leakage,
         "dropped_in_gaps": cleaning.rows_out - sum(writer.rows.values()),
         "profile": profile.to_dict(),
-        "leakage": leakage,
         "engine": engine,
         "seconds": watch.rounded(),
         "settings": json.loads(json.dumps(dict(settings), default=str)),

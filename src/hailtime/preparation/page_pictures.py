@@ -56,7 +56,8 @@ def distribution(column: Mapping[str, Any], width: int = 250, height: int = 110,
     if marks:
         shapes += _marks(column, start, x_step / column["width"], floor)
     shapes.append(f'<line class="axis" x1="0" x2="{width}" y1="{floor}" y2="{floor}"/>')
-    shapes += [_text(0, height - 4, number(start)), _text(width, height - 4, number(end), "end")]
+    half = 0.5 if column["is_whole"] else 0.0  # a bar of whole numbers is around them
+    shapes += [_text(0, height - 4, number(start + half)), _text(width, height - 4, number(end - half), "end")]
     return _svg(width, height, "share of the rows by value, train and test", shapes)
 
 

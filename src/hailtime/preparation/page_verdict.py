@@ -87,7 +87,9 @@ def _leakage_words(report: Report) -> str:
     leakage = report.get("leakage")
     if not leakage or not leakage["columns"]:
         return "leakage not checked"
-    suspected = dict.fromkeys(one["column"] for one in leakage["suspicions"])
+    suspected = dict.fromkeys(
+        one["column"] + (" (allowed)" if one["is_allowed"] else "") for one in leakage["suspicions"]
+    )
     return f"leakage suspected in {', '.join(suspected)}" if suspected else "no leakage suspected"
 
 
@@ -105,9 +107,13 @@ def _leakage(report: Report) -> Iterator[Remark]:
 
 
 def _conditions(report: Report) -> Iterator[Remark]:
-    for table, share in report["conditions"].items():
-        level: Level = "good" if share >= _HIT else "note"
-        yield Remark(level, f"{table} was known for {share:.1%} of the requests.")
+    shares = report["conditions"]
+    for table, share in shares.items():
+        if share < _HIT:
+            yield Remark("note", f"{table} was known for only {share:.1%} of the requests.")
+    known = [f"{table} {share:.1%}" for table, share in shares.items() if share >= _HIT]
+    if known:
+        yield Remark("good", f"Known at the request: {', '.join(known)}.")
 
 
 def _missing(report: Report) -> Iterator[Remark]:

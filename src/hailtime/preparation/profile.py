@@ -5,7 +5,7 @@
     profile.add("train", block)      # every block of every part, once
     report["profile"] = profile.to_dict()
 
-Memory is bounded whatever the number of rows: numbers are counted in 4,096 bins over the column's range (over three
+Memory is bounded whatever the number of rows: numbers are counted in 16,384 bins over the column's range (over three
 times the span of the first block where none is declared), texts in the 10,000 commonest values. Counts are exact;
 quantiles are exact to a bin.
 """

@@ -1,9 +1,21 @@
 """Where trips come from. A source is a function that returns `RawData`; its yaml in `configs/source/` names it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import polars as pl
+
+BLOCK_ROWS = 500_000  # a block of the 25 columns of a for-hire trip takes 100 MB
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Frames read anew at every use: `read` starts at the beginning each time it is called."""
+
+    read: Callable[[], Iterator[pl.DataFrame]]
+
+    def __iter__(self) -> Iterator[pl.DataFrame]:
+        return self.read()
 
 
 @dataclass(frozen=True)

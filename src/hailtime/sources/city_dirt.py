@@ -1,7 +1,7 @@
 """Faults put into spotless trips, so that cleaning has something to find.
 
-Rates of the named faults are those of a real feed where it has them (New York's high-volume trips, July 2026, 20.9 M
-rows), else a guess at its order of magnitude; all are multiplied by the source's `dirt`.
+Rates of the faults that New York's high-volume trips have too are theirs (July 2026), the others are guesses; all are
+multiplied by the source's `dirt`.
 """
 
 from collections.abc import Callable
@@ -12,16 +12,17 @@ import polars as pl
 from hailtime.schema import MICROSECONDS_PER_SECOND
 from hailtime.sources.city_map import Floats, Ints
 
+_NEW_YORK = 20_921_249  # trips published for July 2026
 # At most one of these a row: which fault, share of the rows.
 FAULT_RATES = {
-    "arrived_before_asked": 0.0175,  # 366,752 of 20,921,249 trips are on scene before the request
+    "arrived_before_asked": 366_752 / _NEW_YORK,  # on scene before the request
     "arrived_missing": 0.004,  # a guess: cancelled late, or the driver never pressed the button
     "coordinates_zero": 0.001,  # a guess
     "coordinates_swapped": 0.0005,  # a guess
-    "coordinates_far": 0.0003,  # a guess; the real feed has 1,245 trips from an unknown zone: 0.00006
+    "coordinates_far": 1_245 / _NEW_YORK,  # their zone is unknown
     "impossible_speed": 0.0005,  # a guess
-    "absurd_duration": 0.0002,  # a guess; the real feed has 44 waits above three hours: 0.000002
-    "sent_twice": 0.003,  # a guess: the same row again
+    "absurd_duration": 44 / _NEW_YORK,  # waits above three hours: two in a million
+    "sent_twice": 0.003,  # the same row again; a guess: they publish none, but what feeds a model was not yet tidied
     "asked_again": 0.003,  # a guess: the same request a few seconds later
 }
 MISSING_RATES = {  # independent of each other and of the faults above; guesses
@@ -36,9 +37,9 @@ MAX_DIRT = 10.0  # ten times the real rates leaves 70 % of the rows unhurt
 
 
 def add_dirt(rng: np.random.Generator, trips: pl.DataFrame, dirt: float) -> pl.DataFrame:
-    """The same trips with `dirt` times the usual faults, and a few rows late; `dirt` 0 changes nothing."""
+    """The same trips with `dirt` times the usual faults, and when each row came: `came_at`, a few of them late."""
     if dirt == 0:
-        return trips
+        return trips.with_columns(came_at=pl.col("requested_at"))
     edges = np.cumsum([rate * dirt for rate in FAULT_RATES.values()])
     fault = np.searchsorted(edges, rng.random(len(trips)), side="right")
     rows = {name: np.flatnonzero(fault == i) for i, name in enumerate(FAULT_RATES)}
@@ -46,7 +47,7 @@ def add_dirt(rng: np.random.Generator, trips: pl.DataFrame, dirt: float) -> pl.D
         trips = _replace(trips, rows[name], spoil(rng, trips[rows[name]]))
     trips = _drop_values(rng, trips, dirt)
     trips = pl.concat([trips, trips[rows["sent_twice"]], _asked_again(rng, trips[rows["asked_again"]])])
-    return _shuffle_late(rng, trips, dirt)
+    return _come_late(rng, trips, dirt)
 
 
 def _replace(trips: pl.DataFrame, rows: Ints, spoiled: dict[str, Floats | Ints | pl.Series]) -> pl.DataFrame:
@@ -85,7 +86,7 @@ def _impossible_speed(rng: np.random.Generator, hurt: pl.DataFrame) -> Spoiled:
 
 
 def _absurd_duration(rng: np.random.Generator, hurt: pl.DataFrame) -> Spoiled:
-    arrived = hurt["requested_at"].to_numpy() + rng.integers(7_300, 90_000, len(hurt)) * MICROSECONDS_PER_SECOND
+    arrived = hurt["requested_at"].to_numpy() + rng.integers(10_801, 90_000, len(hurt)) * MICROSECONDS_PER_SECOND
     return {"arrived_at": arrived}
 
 
@@ -111,8 +112,9 @@ def _asked_again(rng: np.random.Generator, hurt: pl.DataFrame) -> pl.DataFrame:
     return hurt.with_columns(requested_at=pl.col("requested_at") + later)
 
 
-def _shuffle_late(rng: np.random.Generator, trips: pl.DataFrame, dirt: float) -> pl.DataFrame:
+def _come_late(rng: np.random.Generator, trips: pl.DataFrame, dirt: float) -> pl.DataFrame:
     is_late = rng.random(len(trips)) < LATE_RATE * dirt
     late_s = np.where(is_late, rng.exponential(90, len(trips)), 0)
-    came_at = trips["requested_at"] + pl.Series(late_s * MICROSECONDS_PER_SECOND).cast(pl.Int64)
-    return trips[np.argsort(came_at.to_numpy(), kind="stable")]
+    return trips.with_columns(
+        came_at=pl.col("requested_at") + pl.Series(late_s * MICROSECONDS_PER_SECOND).cast(pl.Int64)
+    )

@@ -72,15 +72,24 @@ def zones() -> pl.DataFrame:
     return pl.DataFrame({"zone": list(ZONE_NAMES), "lat": lat, "lon": lon, "group": groups})
 
 
+def named(names: tuple[str, ...], index: Ints, column: str = "") -> pl.Series:
+    """Indices into names as a column of texts."""
+    return pl.Series(column, list(names)).gather(index)
+
+
 _CELL_KM = 0.125
 _HALF_KM = 22.0  # the raster covers the city and what can be asked for around it
+
+
+def _raster_centres() -> Places:
+    axis = np.arange(-_HALF_KM, _HALF_KM, _CELL_KM) + _CELL_KM / 2
+    return np.asarray(np.add.outer(1j * axis, axis).ravel())
 
 
 @cache
 def _zone_raster() -> Ints:
     """The nearest zone of every cell of a square raster, flat, row by row from the south-west."""
-    axis = np.arange(-_HALF_KM, _HALF_KM, _CELL_KM) + _CELL_KM / 2
-    cells = np.add.outer(1j * axis, axis).ravel()
+    cells = _raster_centres()
     nearest = np.zeros(len(cells), dtype=np.int64)
     best = np.full(len(cells), np.inf)
     for zone, centre in enumerate(zone_centres()):
@@ -99,19 +108,48 @@ def zone_at(places: Places) -> Ints:
     return found
 
 
+def draw_places(rng: np.random.Generator, zone: Ints) -> Places:
+    """A place in each of these zones, every one in the city as likely as another."""
+    cells, first = _cells_by_zone()
+    n_cells = np.diff(first)[zone]
+    cell = cells[first[zone] + (rng.random(len(zone)) * n_cells).astype(np.int64)]
+    return cell + _CELL_KM * (rng.random(len(zone)) - 0.5 + 1j * (rng.random(len(zone)) - 0.5)) * 0.99
+
+
+@cache
+def _cells_by_zone() -> tuple[Places, Ints]:
+    """Centres of the raster's cells in the city, zone after zone, and where each zone's begin."""
+    centres = _raster_centres()
+    inside = np.abs(centres) < CITY_RADIUS_KM
+    zone = _zone_raster()[inside]
+    order = np.argsort(zone, kind="stable")
+    return centres[inside][order], np.searchsorted(zone[order], np.arange(len(ZONE_NAMES) + 1))
+
+
 @cache
 def zone_areas_km2() -> Floats:
     """Area of each zone within the city's circle."""
-    axis = np.arange(-_HALF_KM, _HALF_KM, _CELL_KM) + _CELL_KM / 2
-    inside = np.abs(np.add.outer(1j * axis, axis).ravel()) < CITY_RADIUS_KM
-    area: Floats = np.bincount(_zone_raster()[inside], minlength=len(ZONE_NAMES)).astype(np.float64)
-    return area * _CELL_KM**2
+    area: Floats = np.diff(_cells_by_zone()[1]) * _CELL_KM**2
+    return area
+
+
+_RIVER_STEPS_PER_KM = 128  # the river in steps of 8 m: looking its bank up takes a third of working it out
+_RIVER_HALF_KM = 32.0
+
+
+@cache
+def _river_km() -> Floats:
+    """How far north the river is, from west to east: it winds through the city."""
+    n_half = int(_RIVER_HALF_KM * _RIVER_STEPS_PER_KM)
+    x = (np.arange(-n_half, n_half) + 0.5) / _RIVER_STEPS_PER_KM
+    north: Floats = -2.5 + 1.8 * np.sin(x / 4) + 0.1 * x
+    return north
 
 
 def is_north(places: Places) -> NDArray[np.bool_]:
-    """Whether a place lies north of the river, which winds from west to east through the city."""
-    x = places.real
-    return np.asarray(places.imag > -2.5 + 1.8 * np.sin(x / 4) + 0.1 * x)
+    """Whether a place lies north of the river."""
+    step = ((places.real + _RIVER_HALF_KM) * _RIVER_STEPS_PER_KM).astype(np.int64)
+    return np.asarray(places.imag > _river_km().take(step, mode="clip"))
 
 
 def grid_km(start: Places, end: Places | complex) -> Floats:
@@ -121,10 +159,13 @@ def grid_km(start: Places, end: Places | complex) -> Floats:
     return km
 
 
-def street_km(start: Places, end: Places) -> Floats:
-    """Shortest way along the streets; between the banks it goes over the better of the two bridges."""
+def street_km(start: Places, end: Places, end_is_north: NDArray[np.bool_] | None = None) -> Floats:
+    """Shortest way along the streets; between the banks it goes over the better of the two bridges.
+
+    Who asks for many ways to the same ends can say on which bank these are.
+    """
     direct = grid_km(start, end)
-    across = np.flatnonzero(is_north(start) != is_north(end))
+    across = np.flatnonzero(is_north(start) != (is_north(end) if end_is_north is None else end_is_north))
     a, b = start[across], end[across]
     west, east = (grid_km(a, bridge) + grid_km(b, bridge) for bridge in BRIDGES)
     direct[across] = np.minimum(west, east)

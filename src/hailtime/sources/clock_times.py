@@ -21,11 +21,17 @@ def utc_us(local: pl.Expr, timezone: str) -> pl.Expr:
 
 
 def read_times(
-    raw: pl.Series, what: str, unit: str | None = None, form: str | None = None, timezone: str | None = None
+    raw: pl.Series,
+    what: str,
+    unit: str | None = None,
+    form: str | None = None,
+    timezone: str | None = None,
+    first_row: int = 1,
 ) -> pl.Series:
     """Microseconds of datetimes, of texts (ISO 8601, or as `form` says) or of numbers since 1970 in `unit`.
 
-    `what` names the column in messages. ConfigError when a unit or the timezone must be given, DataError otherwise.
+    `what` names the column in messages, `first_row` is the number of its first row there. ConfigError when a unit or
+    the timezone must be given, DataError otherwise.
     """
     if raw.null_count() == len(raw):
         return pl.Series(raw.name, [None] * len(raw), dtype=pl.Int64)
@@ -37,33 +43,35 @@ def read_times(
         return (raw.cast(pl.Float64).fill_nan(None) * EPOCH_UNITS[unit]).round().cast(pl.Int64)
     if raw.dtype == pl.String:
         text = raw.str.strip_chars().replace("", None)
-        return _iso_us(text, what, timezone) if form is None else _formatted_us(text, what, form, timezone)
+        if form is None:
+            return _iso_us(text, what, timezone, first_row)
+        return _formatted_us(text, what, form, timezone, first_row)
     if not isinstance(raw.dtype, pl.Datetime):
         raise DataError(f"{what} must be a time, got {raw.dtype}, such as {str(raw.drop_nulls()[0])!r}")
     return _localised_us(raw, what, timezone) if raw.dtype.time_zone is None else raw.dt.epoch("us")
 
 
-def check_all_read(raw: pl.Series, read: pl.Series, rule: str) -> None:
-    """DataError with the first value that was there and could not be read."""
+def check_all_read(raw: pl.Series, read: pl.Series, rule: str, first_row: int = 1) -> None:
+    """DataError with the first value that was there and could not be read; `first_row` is the number of row 0."""
     lost = raw.is_not_null() & read.is_null()
     if lost.any():
         row = int(lost.arg_true()[0])
-        raise DataError(f"{rule}, got {raw[row]!r} in row {row + 1}; rows like it: {lost.sum()}")
+        raise DataError(f"{rule}, got {raw[row]!r} in row {first_row + row:,}; rows like it: {lost.sum()}")
 
 
-def _formatted_us(text: pl.Series, what: str, form: str, timezone: str | None) -> pl.Series:
+def _formatted_us(text: pl.Series, what: str, form: str, timezone: str | None, first_row: int) -> pl.Series:
     times = text.str.to_datetime(form, time_unit="us", strict=False)
-    check_all_read(text, times, f"{what} must be a time like {form}")
+    check_all_read(text, times, f"{what} must be a time like {form}", first_row)
     has_zone = isinstance(times.dtype, pl.Datetime) and times.dtype.time_zone is not None
     return times.dt.epoch("us") if has_zone else _localised_us(times, what, timezone)
 
 
-def _iso_us(text: pl.Series, what: str, timezone: str | None) -> pl.Series:
+def _iso_us(text: pl.Series, what: str, timezone: str | None, first_row: int) -> pl.Series:
     """Each row with its own offset, or as wall time."""
     bare = text.str.replace(_OFFSET, "").str.replace("[Tt]", " ")
     times = bare.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False)
     times = times.fill_null(bare.str.to_datetime("%Y-%m-%d %H:%M", time_unit="us", strict=False))
-    check_all_read(text, times, f"{what} must be a time like 2026-03-02 08:30:00 (else give its format)")
+    check_all_read(text, times, f"{what} must be a time like 2026-03-02 08:30:00 (else give its format)", first_row)
     with_offset_us = times.dt.epoch("us") - _offset_us(text)
     is_wall = ~text.str.contains(_OFFSET).fill_null(True)
     return _localised_us(times, what, timezone).zip_with(is_wall, with_offset_us) if is_wall.any() else with_offset_us

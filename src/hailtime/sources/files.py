@@ -2,62 +2,25 @@
 
     raw = load("trips/*.parquet", {"request_id": "id", "requested_at": "created"}, timezone="Europe/Madrid")
 
-A path is one file, a folder (all Parquet or CSV files under it, `year=2026/month=7` as columns) or a glob; CSV may be
-gzipped. Only the named columns are read. An entry of `columns` is `ours: theirs`, or `ours: {column: theirs, ...}` with
+A path is one file, a folder (all Parquet or CSV files under it; of Parquet, `year=2026/month=7` are columns) or a glob;
+CSV may be gzipped. Only the named columns are read; `columns.py` says what an entry of `columns` can hold.
 
-- `unit`: what a number is in. Lengths become metres, durations seconds, speeds m/s; a time as a number since 1970 needs
-  one of s, ms, us
-- `kind`: text or number, where the look misleads (a zip code 00501); a value that is no number is then an error
-- `format`: how a time is written when it is not ISO 8601, such as "%d-%m-%Y %H:%M"
-- `delay_s`: added to a time: `known_at: {column: time, delay_s: 300}`
-
-What is named `*_at` is a time. Wall times without an offset are read in `timezone`: of the two in autumn the earlier,
-in spring's missing hour an hour later.
+Trips come in blocks: a file is never in memory as a whole. A CSV has no types, so its whole content is looked at once
+when it is loaded: a column without a declared kind is whole numbers, numbers, or text if a single value is neither.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from hailtime.errors import ConfigError, DataError, did_you_mean
-from hailtime.schema import MICROSECONDS_PER_SECOND
-from hailtime.sources import RawData
-from hailtime.sources.clock_times import EPOCH_UNITS, check_all_read, read_times
+from hailtime.errors import DataError
+from hailtime.sources import BLOCK_ROWS, Blocks, RawData
+from hailtime.sources.columns import Kinds, TableColumns, check_keys, grouped
 
-UNITS = {
-    "s": 1.0,
-    "ms": 0.001,
-    "min": 60.0,
-    "h": 3600.0,
-    "m": 1.0,
-    "km": 1000.0,
-    "ft": 0.3048,
-    "mi": 1609.344,
-    "m/s": 1.0,
-    "km/h": 1 / 3.6,
-    "mph": 0.44704,
-}
-KINDS = ("text", "number")
 _PARQUET, _CSV = (".parquet", ".pq"), (".csv", ".csv.gz")
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """One entry of `columns`."""
-
-    name: str
-    column: str
-    unit: str | None = None
-    kind: str | None = None
-    format: str | None = None
-    delay_s: float = 0.0
-
-    @property
-    def is_time(self) -> bool:
-        return self.name.endswith("_at")
 
 
 def load(
@@ -74,33 +37,33 @@ def load(
     - folder: where relative paths begin
     - missing: further words that mean "not given" in a CSV, such as NA
 
-    DataError names the file and the column that cannot be used.
+    DataError names the file and the column that cannot be used, here or when the blocks are read.
     """
     start = Path(folder or ".")
     if folder is not None and not start.is_dir():
         raise DataError(f"source.load.folder must be a folder, there is none at {folder}")
     tables = {}
     for name, settings in (conditions or {}).items():
-        _check_keys(f"condition {name}", settings, ("path", "columns", "timezone"), needed=("path", "columns"))
+        check_keys(f"condition {name}", settings, ("path", "columns", "timezone"), needed=("path", "columns"))
         zone = settings.get("timezone") or timezone
         tables[name] = read_table(start / settings["path"], settings["columns"], zone, missing)
-    return RawData(read_table(start / path, columns, timezone, missing), tables)
+    return RawData(read_blocks(start / path, columns, timezone, missing), tables)
 
 
 def read_table(
     path: str | Path, columns: Mapping[str, Any], timezone: str | None = None, missing: Sequence[str] = ()
 ) -> pl.DataFrame:
     """One table from all files of a path: times in microseconds since 1970 UTC, numbers in the package's units."""
-    entries = [_read_entry(name, entry) for name, entry in columns.items()]
-    if timezone is not None:
-        _check_timezone(timezone)
-    parts: list[pl.DataFrame] = []
-    kinds: dict[str, tuple[str, Path]] = {}
-    for file in find_files(path):
-        raw = _read_file(file, entries, missing)
-        _check_kinds(raw, file, kinds)
-        parts.append(raw.select(_convert(raw[entry.column], entry, timezone, file) for entry in entries))
-    return pl.concat(parts, how="vertical_relaxed")
+    return pl.concat(read_blocks(path, columns, timezone, missing), how="vertical_relaxed")
+
+
+def read_blocks(
+    path: str | Path, columns: Mapping[str, Any], timezone: str | None = None, missing: Sequence[str] = ()
+) -> Blocks:
+    """The same some rows at a time. Whether every file has every column is looked at here, values are when read."""
+    table = TableColumns.read(columns, timezone)
+    scans = {file: _scan(file, table, missing) for file in find_files(path)}
+    return Blocks(lambda: grouped(_converted(scans, table)))
 
 
 def find_files(path: str | Path) -> list[Path]:
@@ -117,98 +80,68 @@ def find_files(path: str | Path) -> list[Path]:
     return found
 
 
-def _read_entry(name: str, entry: Any) -> _Entry:
-    if isinstance(entry, str):
-        return _Entry(name, entry)
-    if not isinstance(entry, Mapping):
-        raise ConfigError(f"column {name} must be a name in the file or {{column: name, ...}}, got {entry!r}")
-    _check_keys(f"column {name}", entry, ("column", "unit", "kind", "format", "delay_s"), needed=("column",))
-    read = _Entry(name, **entry)
-    units = EPOCH_UNITS if read.is_time else UNITS
-    for key, value, known in (("unit", read.unit, units), ("kind", read.kind, KINDS)):
-        if value is not None and value not in known:
-            raise ConfigError(f"column {name}: {key} cannot be {value!r}{did_you_mean(str(value), known)}")
-    if (read.format or read.delay_s) and not read.is_time:
-        raise ConfigError(f"column {name}: format and delay_s are for times, whose names end in _at")
-    return read
-
-
-def _check_keys(what: str, settings: Mapping[str, Any], known: Sequence[str], needed: Sequence[str]) -> None:
-    for key in settings:
-        if key not in known:
-            raise ConfigError(f"{what} has no entry {key!r}{did_you_mean(str(key), known)}")
-    for key in needed:
-        if not settings.get(key):
-            raise ConfigError(f"{what} needs an entry {key!r}")
-
-
-def _check_timezone(timezone: str) -> None:
-    try:
-        pl.Series([0]).cast(pl.Datetime("us", timezone))
-    except pl.exceptions.PolarsError as error:
-        raise ConfigError(f"timezone must be a name such as Europe/Madrid, got {timezone!r}") from error
-
-
-def _read_file(file: Path, entries: Sequence[_Entry], missing: Sequence[str]) -> pl.DataFrame:
-    """The named columns of one file as they are there."""
-    names = list(dict.fromkeys(entry.column for entry in entries))
-    try:
+def _scan(file: Path, table: TableColumns, missing: Sequence[str]) -> pl.LazyFrame:
+    """The named columns of one file as they are there, with types."""
+    with _told(file):
         if file.name.endswith(_PARQUET):
             scan = pl.scan_parquet(file, hive_partitioning=True)
-            _check_names(file, names, scan.collect_schema().names())
-            table = scan.select(names).collect()
         else:
-            _check_names(file, names, pl.read_csv(file, n_rows=0).columns)
-            # what is converted here is read as text; the rest is judged by all rows, not by the first 100
-            as_text = {e.column: pl.String for e in entries if e.kind or (e.is_time and e.unit is None)}
-            table = pl.read_csv(
-                file, columns=names, schema_overrides=as_text, infer_schema_length=None, null_values=["", *missing]
-            )
+            scan = pl.scan_csv(file, infer_schema=False, null_values=["", *missing])
+        table.check_present(scan.collect_schema().names(), str(file))
+        scan = scan.select(table.names)
+        if file.name.endswith(_PARQUET):
+            return scan
+        return scan.cast(_judged(scan, [name for name in table.names if name not in table.texts]))  # type: ignore[arg-type]
+
+
+def _judged(scan: pl.LazyFrame, names: Sequence[str]) -> dict[str, type[pl.DataType]]:
+    """The type of each text column by all its values."""
+    types: dict[str, type[pl.DataType]] = dict.fromkeys(names, pl.Int64)
+    undecided = list(names)
+    for batch in scan.select(names).collect_batches(chunk_size=BLOCK_ROWS) if names else ():
+        types |= {name: _widened(types[name], batch[name].drop_nulls()) for name in undecided}
+        undecided = [name for name in undecided if types[name] != pl.String]
+        if not undecided:
+            break
+    return types
+
+
+def _widened(so_far: type[pl.DataType], texts: pl.Series) -> type[pl.DataType]:
+    """Whole numbers, else numbers, else text. A whole number past 64 bits is a name, and so text."""
+    if so_far == pl.Int64 and not texts.cast(pl.Int64, strict=False).has_nulls():
+        return pl.Int64
+    numbers = texts.cast(pl.Float64, strict=False)
+    has_long = texts.filter(numbers.abs() >= 2.0**63).str.contains(r"^[+-]?\d+$").any()
+    return pl.String if numbers.has_nulls() or has_long else pl.Float64
+
+
+def _converted(scans: Mapping[Path, pl.LazyFrame], table: TableColumns) -> Iterator[pl.DataFrame]:
+    kinds = Kinds(table)
+    for file, scan in scans.items():
+        rows_read = 0
+        for raw in _pieces(file, scan):
+            kinds.check(raw, str(file))
+            yield table.convert(raw, str(file), rows_read + 1)
+            rows_read += raw.height
+        if rows_read == 0:
+            raise DataError(f"{file} has no rows")
+
+
+def _pieces(file: Path, scan: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    """Rows of a file in their order, up to `BLOCK_ROWS` at a time."""
+    with _told(file):
+        if file.name.endswith(_PARQUET):
+            n_rows = scan.select(pl.len()).collect().item()
+            # Slices skip row groups. Batches of the streaming engine, which run ahead, took three times the memory.
+            for start in range(0, n_rows, BLOCK_ROWS):
+                yield scan.slice(start, BLOCK_ROWS).collect()
+        else:
+            yield from scan.collect_batches(chunk_size=BLOCK_ROWS)
+
+
+@contextmanager
+def _told(file: Path) -> Iterator[None]:
+    try:
+        yield
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{file} cannot be read: {error}") from error
-    if table.is_empty():
-        raise DataError(f"{file} has no rows")
-    return table
-
-
-def _check_names(file: Path, names: Sequence[str], present: Sequence[str]) -> None:
-    for name in names:
-        if name not in present:
-            raise DataError(f"{file} has no column {name!r}{did_you_mean(name, present)}")
-
-
-def _check_kinds(raw: pl.DataFrame, file: Path, kinds: dict[str, tuple[str, Path]]) -> None:
-    """Files read as one table must mean the same by a column; whole numbers and fractions do."""
-    for column in raw.iter_columns():
-        if column.null_count() == len(column):
-            continue
-        kind = _kind_of(column.dtype)
-        expected, first = kinds.setdefault(column.name, (kind, file))
-        if kind != expected:
-            raise DataError(
-                f"the files of one table must be alike: {column.name} is {kind} in {file}, {expected} in {first}"
-            )
-
-
-def _kind_of(dtype: pl.DataType) -> str:
-    if isinstance(dtype, pl.Datetime):
-        return "a time without a zone" if dtype.time_zone is None else "a time with a zone"
-    if dtype.is_numeric():
-        return "a number"
-    return "text" if isinstance(dtype, pl.String | pl.Categorical | pl.Enum) else str(dtype)
-
-
-def _convert(raw: pl.Series, entry: _Entry, timezone: str | None, file: Path) -> pl.Series:
-    if entry.is_time:
-        read = read_times(raw, f"{file}: {entry.column}", entry.unit, entry.format, timezone) + round(
-            entry.delay_s * MICROSECONDS_PER_SECOND
-        )
-    elif entry.kind == "text":
-        read = raw.cast(pl.String)
-    elif entry.kind == "number" or entry.unit is not None:
-        read = raw.str.strip_chars() if raw.dtype == pl.String else raw
-        read = read.cast(pl.Float64, strict=False) * UNITS[entry.unit or "s"]
-        check_all_read(raw, read, f"{file}: {entry.column} must be a number")
-    else:
-        read = raw
-    return read.alias(entry.name)

@@ -23,8 +23,8 @@ import polars as pl
 
 from hailtime.errors import DataError
 from hailtime.schema import MICROSECONDS_PER_SECOND
-from hailtime.sources import RawData
-from hailtime.sources.files import read_table
+from hailtime.sources import Blocks, RawData
+from hailtime.sources.files import read_blocks, read_table
 
 LOOKUP = "taxi_zone_lookup.csv"
 CENTROIDS = "taxi_zone_centroids.csv"
@@ -52,7 +52,7 @@ _FLAGS = ("shared_requested", "wav_requested", "access_a_ride")
 
 
 def load(folder: str | Path, files: str = "*.parquet") -> RawData:
-    """The trips of all files that match, with the names and centres of their zones.
+    """The trips of all files that match in blocks, with the names and centres of their zones.
 
     DataError when the folder, a file or a column is missing, or a file is empty.
     """
@@ -60,12 +60,14 @@ def load(folder: str | Path, files: str = "*.parquet") -> RawData:
     if not folder.is_dir():
         raise DataError(f"nyc_hvfhv needs a folder with {files}, {LOOKUP} and {CENTROIDS}; there is no {folder}")
     zones = _read_zones(folder)
-    trips = read_table(folder / files, _COLUMNS, TIMEZONE).with_columns(
-        pl.col("pickup_id", "dropoff_id").cast(pl.Int64)
-    )
+    blocks = read_blocks(folder / files, _COLUMNS, TIMEZONE)
+    return RawData(Blocks(lambda: (_trip_columns(_with_zones(block, zones)) for block in blocks)), {})
+
+
+def _with_zones(trips: pl.DataFrame, zones: pl.DataFrame) -> pl.DataFrame:
+    trips = trips.with_columns(pl.col("pickup_id", "dropoff_id").cast(pl.Int64))
     trips = trips.join(_zone_columns(zones, "pickup"), on="pickup_id", how="left", maintain_order="left")
-    trips = trips.join(_zone_columns(zones, "dropoff"), on="dropoff_id", how="left", maintain_order="left")
-    return RawData(_trip_columns(trips), {})
+    return trips.join(_zone_columns(zones, "dropoff"), on="dropoff_id", how="left", maintain_order="left")
 
 
 def _trip_columns(trips: pl.DataFrame) -> pl.DataFrame:
