@@ -63,9 +63,10 @@ def city_with_all_kinds():
         for column in rest["columns"]:
             settings["schema"]["columns"][column] = {"role": "numeric", "unit": "1", "condition": entry}
     raw = load(n_requests=1500, days=1, dirt=0)
-    first, last = raw.trips["requested_at"].min(), raw.trips["requested_at"].max()
-    names = raw.trips["pickup_zone"].unique().sort().to_list()
-    return settings, raw.trips, {**raw.conditions, **made_tables(np.random.default_rng(3), first, last, names)}
+    trips = raw.table()
+    first, last = trips["requested_at"].min(), trips["requested_at"].max()
+    names = trips["pickup_zone"].unique().sort().to_list()
+    return settings, trips, {**raw.conditions, **made_tables(np.random.default_rng(3), first, last, names)}
 
 
 def made_tables(rng, first, last, zones):

@@ -28,8 +28,10 @@ from hailtime.preparation.declared_rules import read_rules
 from hailtime.preparation.engines import ENGINES, LocalEngine
 from hailtime.preparation.join import keys_of, tables_of
 from hailtime.preparation.leakage import check_leakage, find_leaks, read_leakage, sample_rows
+from hailtime.preparation.page import write_page
 from hailtime.preparation.parts import PartWriter
 from hailtime.preparation.prepared import Prepared, part_files, types_of
+from hailtime.preparation.profile import Profile
 from hailtime.preparation.spark import SparkEngine
 from hailtime.preparation.split import PARTS, Split, check_parts, read_split, utc_text
 from hailtime.preparation.stopwatch import Stopwatch
@@ -43,6 +45,7 @@ log = logging.getLogger(__name__)
 _SETTINGS = ("load", "schema", "conditions", "rules", "budget", "leakage", "split", "slices")
 ENGINE_NAMES = (*ENGINES, "spark")
 Engine = LocalEngine | SparkEngine
+PAGE = "report.html"
 _WORK = ".work"  # within the new folder; gone when it is complete
 
 
@@ -69,6 +72,7 @@ def prepare(
         (beside / "schema.json").write_text(schema.to_json())
         text = json.dumps(report, indent=2, allow_nan=False)
         (beside / "report.json").write_text(text)
+        write_page(report, beside / PAGE)
         shutil.rmtree(beside / _WORK, ignore_errors=True)
     log.info("prepared %s: %s", folder, ", ".join(f"{name} {part['rows']:,}" for name, part in report["parts"].items()))
     return Prepared(Path(folder), schema, json.loads(text))
@@ -107,14 +111,14 @@ def _prepare_into(
         worker = SparkEngine(raw, plan, conditions, spark, folder / _WORK / "spark")
     else:
         worker = LocalEngine(raw, plan, conditions, engine)
-    rows = TimeOrder(folder / _WORK, schema.requested_at, ties=plan.columns)
-    rows_in, findings = worker.clean(rows, watch)
+    rows, profile = TimeOrder(folder / _WORK, schema.requested_at, ties=plan.columns), Profile(schema)
+    rows_in, findings = worker.clean(rows, watch, profile)
     cleaned, budget = CleaningReport.of(rows_in, findings), read_budget(settings, schema)
     check_budget(cleaned, budget)
     split = read_split(settings["split"], schema).of(rows.n_rows, rows.time_at)
     ours = {"schema_fingerprint": schema.fingerprint, "preparation": secrets.token_hex(8)}
     writer = PartWriter(folder, schema, ours)
-    mended, hits = _write_parts(worker, rows, split, schema, writer, watch)
+    mended, hits = _write_parts(worker, rows, split, schema, writer, profile, watch)
     cleaning = CleaningReport.of(rows_in, [*findings, *mended])
     check_budget(cleaning, budget)
     check_parts(writer.rows, split, cleaned.rows_out, *rows.span())
@@ -132,6 +136,7 @@ def _prepare_into(
         "boundaries": {name: utc_text(us) for name, us in zip(PARTS[1:], split.boundaries_us, strict=True)},
         "leakage": leakage,
         "dropped_in_gaps": cleaning.rows_out - sum(writer.rows.values()),
+        "profile": profile.to_dict(),
         "engine": engine,
         "seconds": watch.rounded(),
         "settings": json.loads(json.dumps(dict(settings), default=str)),
@@ -144,6 +149,7 @@ def _write_parts(
     split: Split,
     schema: Schema,
     writer: PartWriter,
+    profile: Profile,
     watch: Stopwatch,
 ) -> tuple[list[Finding], Counter[str]]:
     """Joins the conditions block by block and writes each to its part.
@@ -156,10 +162,13 @@ def _write_parts(
         with watch.time("join"):
             joined, found = worker.join(block)
             findings = add_findings(findings, found)
-        with watch.time("write"):
-            hits.update(_count_hits(joined, schema))
-            for part, mask in masks.items():
-                writer.write(part, joined.filter(mask).select(columns))
+        hits.update(_count_hits(joined, schema))
+        for part, mask in masks.items():
+            with watch.time("write"):
+                of_part = joined.filter(mask).select(columns)
+                writer.write(part, of_part)
+            with watch.time("profile"):
+                profile.add(part, of_part)
     return findings, hits
 
 

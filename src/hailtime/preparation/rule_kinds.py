@@ -64,8 +64,8 @@ def in_range(name: str, settings: Settings, schema: Schema, severity: Severity) 
     caught = outside(column, low, high)
     ends = [f"{word} {limit:g}" for word, limit in (("below", low), ("above", high)) if limit is not None]
     reads: dict[str, Kind] = {} if column == schema.target else {column: "number"}  # it may have to be computed first
-    mends = {column: without(column, caught)} if severity == "mend" else {}
-    return Check(name, "range", severity, (column,), caught, f"{column} is {' or '.join(ends)}", reads, mends)
+    mends, sequel = ({column: without(column, caught)}, ": made missing") if severity == "mend" else ({}, "")
+    return Check(name, "range", severity, (column,), caught, f"{column} is {' or '.join(ends)}{sequel}", reads, mends)
 
 
 def speed(name: str, settings: Settings, schema: Schema, severity: Severity) -> Check:
@@ -81,7 +81,10 @@ def speed(name: str, settings: Settings, schema: Schema, severity: Severity) -> 
     reach = (nw.col(schema.target) * (max_mps / (2 * EARTH_RADIUS_M))).clip(0.0, math.pi / 2).sin() ** 2
     caught = (way > reach).fill_null(False)
     meaning = f"the way to the pickup needs more than {max_mps:g} m/s"
-    mends = {place: without(place, caught) for place in schema.journey[:2]} if severity == "mend" else {}
+    mends = {}
+    if severity == "mend":
+        mends = {place: without(place, caught) for place in schema.journey[:2]}
+        meaning += f": {' and '.join(mends)} are made missing"
     return Check(name, "speed", severity, (*schema.journey, schema.target), caught, meaning, mends=mends)
 
 

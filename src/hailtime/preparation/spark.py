@@ -10,7 +10,7 @@ costs what it was at work on.
 """
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ import polars as pl
 from hailtime.errors import DataError
 from hailtime.preparation.clean import CleaningPlan, Finding, clean_rows, drop_duplicates, mend_conditions
 from hailtime.preparation.join import ConditionJoin
+from hailtime.preparation.profile import Profile
 from hailtime.preparation.spark_session import spark_session
 from hailtime.preparation.stopwatch import Stopwatch
 from hailtime.preparation.time_order import BLOCK_ROWS, TimeOrder
@@ -50,10 +51,10 @@ class SparkEngine:
         self._raw, self._plan, self._settings = raw, plan, settings
         self._spark, self._folder = dict(spark), folder
 
-    def clean(self, rows: TimeOrder, watch: Stopwatch) -> tuple[int, list[Finding]]:
+    def clean(self, rows: TimeOrder, watch: Stopwatch, profile: Profile) -> tuple[int, list[Finding]]:
         """Fills `rows` with the clean trips, joined. How many raw trips there were, and what the rules found."""
         raw, out = self._folder / "raw", self._folder / "rows"
-        if not stage_trips(watch.each("load", self._raw.blocks()), raw):
+        if not stage_trips(_counted(watch.each("load", self._raw.blocks()), profile), raw):
             return 0, []
         with watch.time("spark"), spark_session(**self._spark) as session:
             n_rows, findings = clean_and_join_with_spark(
@@ -70,6 +71,12 @@ class SparkEngine:
         rows: pl.DataFrame
         rows, findings = mend_conditions(block, self._plan.schema)
         return rows, findings
+
+
+def _counted(blocks: Iterable[pl.DataFrame], profile: Profile) -> Iterator[pl.DataFrame]:
+    for block in blocks:
+        profile.add_raw(block)
+        yield block
 
 
 def stage_trips(blocks: Iterable[pl.DataFrame], folder: Path) -> int:

@@ -36,7 +36,8 @@ def skew(name: str, settings: Settings, schema: Schema, severity: Severity) -> C
     caught = (ahead_us.abs() > max_s * MICROSECONDS_PER_SECOND).fill_null(False)
     reads: dict[str, Kind] = dict.fromkeys([device, server, *shift], "time")
     mends = {column: _moved(column, caught, ahead_us) for column in shift}
-    meaning = f"{device} and {server} are more than {max_s:g} s apart"
+    sequel = f": {' and '.join(shift)} moved by as much" if shift else ""
+    meaning = f"{device} and {server} are more than {max_s:g} s apart{sequel}"
     return Check(name, "skew", severity, tuple(reads), caught, meaning, reads, mends, is_early=True)
 
 
@@ -53,6 +54,8 @@ def offset(name: str, settings: Settings, schema: Schema, severity: Severity) ->
         is_off = ((late_us >= 0) & (late_us < max_s * MICROSECONDS_PER_SECOND)).fill_null(False)
         caught, moved = caught | is_off, nw.when(is_off).then(nw.col(then) - off_us).otherwise(moved)
     meaning = f"{then} is {' or '.join(f'{hour:+g}' for hour in hours)} h and less than {max_s:g} s after {first}"
+    if severity == "mend":
+        meaning += ": moved back"
     reads: dict[str, Kind] = {first: "time", then: "time"}
     mends = {then: moved} if severity == "mend" else {}
     return Check(name, "offset", severity, (first, then), caught, meaning, reads, mends, is_early=True)
