@@ -25,7 +25,7 @@ LINE = [
     ["conditions"],
     ["preparation.split", "preparation.prepared", "preparation.parts", "preparation.stopwatch"],
     ["preparation.profile_numbers", "preparation.profile"],
-    ["preparation.time_order", "preparation.repeats", "preparation.spark_session"],
+    ["preparation.ahead", "preparation.time_order", "preparation.repeats", "preparation.spark_session"],
     ["preparation.engines", "preparation.spark"],
     ["preparation.leakage_scores", "preparation.leakage"],
     ["preparation.page_style", "preparation.page_html", "preparation.page_pictures", "preparation.page_verdict"],
