@@ -121,8 +121,8 @@ def test_the_real_ambulance_calls_prepare_with_the_target_they_hold(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_a_simulated_city_prepares_and_its_truth_is_left_out(tmp_path, suffix):
-    raw = simulated_city.load(n_requests=4_000, start="2026-01-12", days=14, seed=7, dirt=1.0, closure_at=None)
-    description = described(raw.trips, tmp_path, f"city.{suffix}")
+    raw = simulated_city.load(n_requests=4_000, start="2026-01-12", days=14)
+    description = described(raw.table(), tmp_path, f"city.{suffix}")
     assert role_of(description, "true_median_s") == "left out"
     assert description.clock.timezone == "America/New_York"
     done = prepared(description, tmp_path)
@@ -500,7 +500,7 @@ def test_weather_becomes_a_piece_of_a_yaml(tmp_path):
 
 
 def test_traffic_by_zone_is_joined_by_its_zone(tmp_path):
-    raw = simulated_city.load(n_requests=500, start="2026-01-12", days=14, seed=7, dirt=1.0, closure_at=None)
+    raw = simulated_city.load(n_requests=500, start="2026-01-12", days=14)
     piece = settings_of(described(raw.conditions["traffic"], tmp_path))
     assert piece["conditions"]["traffic"]["key"] == "pickup_zone"
     assert piece["load"]["conditions"]["traffic"]["columns"]["known_at"] == {"column": "known_at", "unit": "us"}

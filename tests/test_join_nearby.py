@@ -160,7 +160,7 @@ def make_requests(rows):
     return trips(*({"minute": minute, "lat": 43.6 + km * KM, "lon": -70.0} for minute, km in rows))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(requests, events, st.sampled_from([10, 700, 1500, 100_000]))
 def test_nearby_equals_the_rule_told_in_plain_python(request_list, event_list, radius_m):
     rows = incidents(*event_list)
@@ -170,7 +170,7 @@ def test_nearby_equals_the_rule_told_in_plain_python(request_list, event_list, r
         assert row["nearest_m"] == (None if nearest_m is None else pytest.approx(nearest_m, rel=1e-9, abs=1e-6))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(requests, events, minutes)
 def test_rows_known_later_change_nothing(request_list, event_list, now):
     past = make_requests([request for request in request_list if request[0] <= now])
@@ -179,7 +179,7 @@ def test_rows_known_later_change_nothing(request_list, event_list, now):
     assert_frame_equal(near(past, rows), then, check_exact=True)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(requests, events, st.randoms(use_true_random=False))
 def test_row_order_and_engine_change_nothing(request_list, event_list, random):
     expected = near(make_requests(request_list), incidents(*event_list))

@@ -12,7 +12,8 @@ import pytest
 
 from hailtime.config import CONFIGS
 from hailtime.errors import ConfigError, DataError
-from hailtime.preparation.dataset import load_prepared, prepare
+from hailtime.preparation.dataset import prepare
+from hailtime.preparation.prepared import load_prepared
 from hailtime.sources.columns import TableColumns
 from hailtime.sources.database import load, read_pages
 from hailtime.sources.files import load as load_files

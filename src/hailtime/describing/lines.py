@@ -9,7 +9,7 @@ from hailtime.describing.description import Description
 from hailtime.describing.guess import Guess
 from hailtime.describing.names import BECOMES, our_name, without_unit
 from hailtime.describing.ranges import number_text, range_of
-from hailtime.sources.files import UNITS
+from hailtime.sources.columns import UNITS
 
 _OURS = {"id": "request_id", "requested_at": "requested_at", "arrived_at": "arrived_at", "target": "pickup_time_s"}
 _PLACES = ("pickup_lat", "pickup_lon", "driver_lat", "driver_lon", "dropoff_lat", "dropoff_lon")

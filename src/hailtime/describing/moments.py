@@ -9,7 +9,7 @@ from hailtime.describing.columns import Column
 from hailtime.describing.guess import Guess, Sure
 from hailtime.describing.names import says, unit_in
 from hailtime.schema import MICROSECONDS_PER_SECOND
-from hailtime.sources.files import UNITS
+from hailtime.sources.columns import UNITS
 
 _REQUESTED = ("request", "created", "called", "call", "booked", "booking", "order", "incident", "asked", "placed")
 _ON_SCENE = ("onscene", "arrive", "arrival", "arriving", "atscene", "reached")

@@ -22,7 +22,7 @@ from typing import Any
 import narwhals as nw
 
 from hailtime.errors import ConfigError, DataError
-from hailtime.preparation.conform import AnyFrame, Kind, collected, conform, read_frame
+from hailtime.preparation.conform import AnyFrame, Kind, collected, conform, kept, read_frame
 from hailtime.preparation.declared_rules import read_rules
 from hailtime.preparation.rules import KINDS, Check, Duplicate, Severity, missing_checks, range_checks, time_check
 from hailtime.schema import MICROSECONDS_PER_SECOND, Column, Schema
@@ -225,8 +225,9 @@ def _count_caught(frame: AnyFrame, checks: Sequence[Check], schema: Schema) -> t
     """What each rule caught first, by the places in `_RULE`, and how many rows there are."""
     counts = collected(frame.group_by(_RULE).agg(nw.len().alias(_ROWS)))
     rows = dict(zip(counts[_RULE].to_list(), counts[_ROWS].to_list(), strict=True))
+    caught = kept(frame.filter(nw.col(_RULE) != _GOOD).select(_RULE, *_shown(checks, schema)))
     findings = [
-        _finding(check, int(rows.get(place, 0)), frame, nw.col(_RULE) == place, schema)
+        _finding(check, int(rows.get(place, 0)), caught, nw.col(_RULE) == place, schema)
         for place, check in enumerate(checks)
     ]
     return findings, int(sum(rows.values()))
@@ -239,18 +240,19 @@ def _drop_duplicates(frame: AnyFrame, rule: Duplicate, schema: Schema) -> tuple[
     order = [schema.requested_at, *sorted(name for name in names if name != schema.requested_at)]
     # asked apart from the count: pandas groups no row whose key is missing
     has_no_key = nw.any_horizontal(*(nw.col(name).is_null() for name in by), ignore_nulls=True)
-    keyed = frame.filter(~has_no_key).with_columns(nw.len().over(by).alias(_ROWS))
-    alike = keyed.filter(nw.col(_ROWS) > 1).drop(_ROWS)
-    rows = int(collected(alike.select(nw.len())).item())
+    counted = frame.select(*by).filter(~has_no_key).with_columns(nw.len().over(by).alias(_ROWS))
+    # a few keys: only their rows are moved about and sorted
+    repeated: Any = kept(counted.filter(nw.col(_ROWS) > 1).unique(by))
+    sizes = collected(repeated.select(nw.len().alias(_RULE), nw.col(_ROWS).sum()))
+    n_kept, n_alike = int(sizes[_RULE].item()), int(sizes[_ROWS].item() or 0)
     finding = Finding(rule.name, "duplicate", "drop", rule.meaning)
-    if rows == 0:
+    if n_kept == 0:
         return frame, finding
-    kept = alike.unique(by, keep="first", order_by=order)
-    parts: list[Any] = [keyed.filter(nw.col(_ROWS) == 1).drop(_ROWS), frame.filter(has_no_key), kept]
-    shown = dict.fromkeys([schema.id, *by, schema.requested_at])
-    dropped = rows - int(collected(kept.select(nw.len())).item())
-    example = _first_row(alike, list(shown))
-    return nw.concat([part.select(*names) for part in parts]), replace(finding, rows=dropped, example=example)
+    marked = frame.join(repeated, on=by, how="left")
+    alike = marked.filter(~nw.col(_ROWS).is_null())
+    parts: list[Any] = [marked.filter(nw.col(_ROWS).is_null()), alike.unique(by, keep="first", order_by=order)]
+    example = _first_row(alike, list(dict.fromkeys([schema.id, *by, schema.requested_at])))
+    return nw.concat([part.select(*names) for part in parts]), replace(finding, rows=n_alike - n_kept, example=example)
 
 
 def _mend_in_turn(frame: AnyFrame, checks: Sequence[Check], plan: CleaningPlan) -> tuple[AnyFrame, list[Finding]]:
@@ -271,20 +273,26 @@ def _mend(frame: AnyFrame, checks: Sequence[Check], schema: Schema) -> tuple[Any
     """The mends and flags of checks that do not touch each other, counted in rows that are still good."""
     if not checks:
         return frame, []
-    is_good = nw.col(_RULE) == _GOOD
-    caught = {check.name: check.caught & is_good for check in checks}
-    counts = collected(frame.select(*(mask.cast(nw.Int64).sum().alias(name) for name, mask in caught.items())))
+    masks = {f"_{check.name}": check.caught & (nw.col(_RULE) == _GOOD) for check in checks}
+    marked = frame.select(*_shown(checks, schema), **masks)
+    counts = collected(marked.select(nw.col(*masks).cast(nw.Int64).sum()))
+    caught = kept(marked.filter(nw.any_horizontal(*masks, ignore_nulls=True)))
     findings = [
-        _finding(check, int(counts[check.name].item() or 0), frame, caught[check.name], schema) for check in checks
+        _finding(check, int(counts[mask].item() or 0), caught, nw.col(mask), schema)
+        for check, mask in zip(checks, masks, strict=True)
     ]
     mended = {name: values for check in checks for name, values in check.mends.items()}
     return frame.with_columns(**mended) if mended else frame, findings
 
 
 def _finding(check: Check, rows: int, frame: AnyFrame, caught: nw.Expr, schema: Schema) -> Finding:
-    shown = list(dict.fromkeys([schema.id, *check.columns]))
-    example = _first_row(frame.filter(caught), shown) if rows else None
+    example = _first_row(frame.filter(caught), _shown([check], schema)) if rows else None
     return Finding(check.name, check.kind, check.severity, check.meaning, rows, example=example)
+
+
+def _shown(checks: Sequence[Check], schema: Schema) -> list[str]:
+    """The columns that examples are made of."""
+    return list(dict.fromkeys([schema.id, *(name for check in checks for name in check.columns)]))
 
 
 def _first_row(frame: AnyFrame, columns: list[str]) -> dict[str, Any]:

@@ -33,6 +33,12 @@ def collected(frame: AnyFrame) -> nw.DataFrame[Any]:
     return frame.collect() if isinstance(frame, nw.LazyFrame) else frame
 
 
+def kept(frame: AnyFrame) -> AnyFrame:
+    """A small frame that is asked several times. Spark would compute it anew each time; it keeps it, until its session
+    ends or its cache is cleared."""
+    return nw.from_native(frame.to_native().persist()) if frame.implementation.is_pyspark() else frame
+
+
 def conform(frame: AnyFrame, what: str, kinds: Mapping[str, Kind]) -> AnyFrame:
     """Only the named columns, each in the package's type. SchemaError says what does not fit.
 

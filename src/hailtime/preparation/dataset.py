@@ -36,7 +36,7 @@ from hailtime.preparation.split import PARTS, Split, check_parts, read_split, ut
 from hailtime.preparation.stopwatch import Stopwatch
 from hailtime.preparation.time_order import TimeOrder
 from hailtime.schema import Schema
-from hailtime.sources import RawData
+from hailtime.sources import Blocks, RawData
 from hailtime.whole_folder import whole_folder
 
 log = logging.getLogger(__name__)
@@ -91,9 +91,10 @@ def _prepare_into(
     """Writes the parts into an empty folder; the report."""
     watch, conditions = Stopwatch(), settings.get("conditions") or {}
     plan = cleaning_plan(schema, settings.get("rules") or {}, keys_of(schema, conditions))
-    worker, rows = LocalEngine(raw, plan, conditions, engine), TimeOrder(folder / _WORK, schema.requested_at)
     profile = Profile(schema)
-    rows_in, findings = worker.clean(rows, watch, profile)
+    counted = RawData(Blocks(lambda: profile.count_raw(raw.blocks())), raw.conditions)
+    worker, rows = LocalEngine(counted, plan, conditions, engine), TimeOrder(folder / _WORK, schema.requested_at)
+    rows_in, findings = worker.clean(rows, watch)
     cleaned, budget = CleaningReport.of(rows_in, findings), read_budget(settings, schema)
     check_budget(cleaned, budget)
     split = read_split(settings["split"], schema).of(rows.n_rows, rows.time_at)

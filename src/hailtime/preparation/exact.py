@@ -15,7 +15,7 @@ THOUSANDTHS = 1000
 # 9 million such values can be active at once before a sum of thousandths leaves int64
 LARGEST_VALUE = 1e9
 # Taylor's, up to x^17: up to 45 degrees the next term is 8e-20
-_SINE = [(-1) ** n / math.factorial(2 * n + 1) for n in range(9)]
+_SINE = [(-1) ** n / math.factorial(2 * n + 1) for n in reversed(range(9))]
 
 
 def to_whole(value: Any, per_unit: int) -> Any:
@@ -44,8 +44,8 @@ def half_angles(lat: Any, lon: Any) -> tuple[Any, Any]:
 def sine(x: Any) -> Any:
     """Of an angle of at most 45 degrees, in radians."""
     xx = x * x
-    result: Any = _SINE[-1]
-    for factor in reversed(_SINE[:-1]):
+    result: Any = _SINE[0]
+    for factor in _SINE[1:]:
         result = xx * result + factor
     return x * result
 

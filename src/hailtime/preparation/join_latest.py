@@ -33,6 +33,7 @@ class LatestJoin:
     def __init__(self, entry: Latest, table: AnyFrame, requested_at: str, since_us: int | None = None) -> None:
         self.entry, self.requested_at = entry, requested_at
         self.needs = [requested_at, *([] if entry.key is None else [entry.key])]
+        self._table: Any = table
         kinds: dict[str, Kind] = {c.name: "text" if c.role == "categorical" else "number" for c in entry.columns}
         rows = read_rows(table, entry.table, kinds, entry.key)
         self._spans: Any = _spans(
@@ -41,9 +42,10 @@ class LatestJoin:
         self.steps = as_steps(self._spans) if isinstance(self._spans, nw.DataFrame) else None
 
     def join(self, trips: Any) -> Any:
+        longest_us = self.entry.freshness_us + 1
         if self.steps is not None:
-            return join_steps(trips, self.steps, self.requested_at, self.entry.key)
-        return join_spans(trips, self._spans, self.requested_at, self.entry.key, self.entry.freshness_us + 1)
+            return join_steps(trips, self.steps, self.requested_at, self.entry.key, longest_us)
+        return join_spans(trips, self._spans, self.requested_at, self.entry.key, longest_us, self._table)
 
 
 def _spans(rows: AnyFrame, values: list[str], freshness_us: int) -> AnyFrame:

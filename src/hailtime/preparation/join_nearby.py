@@ -7,7 +7,6 @@ and the distance decides. The grid is one of cubes around the Earth, so the date
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise, product
 from typing import Any, cast
 
 import narwhals as nw
@@ -15,12 +14,13 @@ import narwhals as nw
 from hailtime.preparation.conform import AnyFrame, Kind
 from hailtime.preparation.exact import EARTH_RADIUS_M, great_circle_m, half_angles, on_sphere, sine
 from hailtime.preparation.join_settings import HOUR_US, Nearby
-from hailtime.preparation.known import FROM, UNTIL, not_over_before, read_rows, spans_in_force
+from hailtime.preparation.known import FROM, UNTIL, each_with, not_over_before, read_rows, spans_in_force
 
 CELL = "_cell"
 POINT = ("_x", "_y", "_z")
-_THEN = ("_then_x", "_then_y", "_then_z")  # of the event, where the request's are POINT
+THEN = ("_then_x", "_then_y", "_then_z")  # of the event, where the request's are POINT
 _HALVES, _LOW = ("_half_lat", "_quarter_lon"), ("_low_x", "_low_y", "_low_z")
+_CORNER, _END, _WIDTH = "_corner", "_end", "_width"
 _ROW, _BUCKET, _COUNT, _NEAREST_M = "_row", "_bucket", "_count", "_nearest_m"
 _PER_AXIS = 1 << 20  # cells along each axis, so that three numbers fit into one int64
 # An event is looked for in buckets at least as long as itself, so that it is in two of them at most
@@ -30,7 +30,7 @@ _WIDTHS_US = (HOUR_US, 4 * HOUR_US, 32 * HOUR_US, 1 << 62)
 class NearbyJoin:
     """One table of events, worked out once.
 
-    `cells`: CELL, FROM, UNTIL and POINT of every event, in each cell from which a request may reach it.
+    `cells`: CELL, FROM, UNTIL and THEN of every event, in each cell from which a request may reach it.
     """
 
     def __init__(self, entry: Nearby, table: AnyFrame, requested_at: str, since_us: int | None = None) -> None:
@@ -39,8 +39,12 @@ class NearbyJoin:
         kinds: dict[str, Kind] = {entry.id: "text", **dict.fromkeys(entry.place, "number"), "ends_at": "time"}
         rows = read_rows(table, entry.table, kinds, None, needed=[entry.id])
         rows = not_over_before(rows, since_us, ["observed_at", "known_at", "ends_at"], same=entry.id)
-        self.cells = _in_cells(_spans(rows, entry), entry.radius_m)
-        self._by_width = _by_width(self.cells)
+        self.cells = _in_cells(_spans(rows, entry), table)
+        self._placed = _in_buckets(self.cells, table)
+        self._widths_us = _WIDTHS_US
+        if isinstance(self._placed, nw.DataFrame):
+            self._widths_us = tuple(self._placed[_WIDTH].unique().to_list()) or _WIDTHS_US[:1]
+        self._table = table
 
     def join(self, trips: Any) -> Any:
         lat, lon = self.entry.at
@@ -61,17 +65,37 @@ class NearbyJoin:
 
     def _found(self, asked: AnyFrame, shared: list[str]) -> AnyFrame:
         """For every row of `asked` with an event in reach, their number and the least distance."""
-        when = nw.col(self.requested_at)
         names = list(dict.fromkeys([*shared, *self.entry.at]))
-        met: list[Any] = []
-        for width_us, cells in self._by_width:
-            here: Any = asked.with_columns((when // width_us).alias(_BUCKET))
-            active = here.join(cells, on=[CELL, _BUCKET], how="inner")
-            met.append(active.filter(nw.col(FROM) <= when, when < nw.col(UNTIL)).select(*names, *_THEN))
-        pairs: Any = _with_point(nw.concat(met), *self.entry.at, POINT)
-        distance_m = great_circle_m(*(nw.col(a) - nw.col(b) for a, b in zip(POINT, _THEN, strict=True)))
-        near = pairs.select(*shared, distance_m.alias(_NEAREST_M)).filter(nw.col(_NEAREST_M) <= self.entry.radius_m)
-        return cast(AnyFrame, near.group_by(*shared).agg(nw.len().alias(_COUNT), nw.col(_NEAREST_M).min()))
+        placed = self._placed_within(asked)
+        pairs: Any = nw.concat([self._met(here, placed).select(*names, *THEN) for here in self._with_widths(asked)])
+        pairs = _with_point(pairs, *self.entry.at, POINT)
+        distance_m = great_circle_m(*(nw.col(a) - nw.col(b) for a, b in zip(POINT, THEN, strict=True)))
+        pairs = pairs.select(*shared, distance_m.alias(_NEAREST_M))
+        # no filter here: Spark pushes it down to the places with the whole distance written out, and runs out of stack
+        is_near = nw.col(_NEAREST_M) <= self.entry.radius_m
+        count, nearest_m = is_near.cast(nw.Int64), nw.when(is_near).then(nw.col(_NEAREST_M))
+        pairs = pairs.with_columns(count.alias(_COUNT), nearest_m.alias(_NEAREST_M))
+        return cast(AnyFrame, pairs.group_by(*shared).agg(nw.col(_COUNT).sum(), nw.col(_NEAREST_M).min()))
+
+    def _placed_within(self, asked: Any) -> Any:
+        """The events of a block's time; the engine works through all it is given for every block."""
+        if isinstance(asked, nw.LazyFrame) or not len(asked):
+            return self._placed
+        when = asked[self.requested_at]
+        return self._placed.filter(nw.col(FROM) <= when[-1], nw.col(UNTIL) > when[0])
+
+    def _met(self, asked: Any, placed: Any) -> Any:
+        """The requests with every event that is active and lies in a cell in reach."""
+        when = nw.col(self.requested_at)
+        asked = asked.with_columns((when // nw.col(_WIDTH)).alias(_BUCKET))
+        active = asked.join(placed, on=[CELL, _WIDTH, _BUCKET], how="inner")
+        return active.filter(nw.col(FROM) <= when, when < nw.col(UNTIL))
+
+    def _with_widths(self, asked: Any) -> list[Any]:
+        """The requests once for each width of buckets: in pieces to spare memory, or at once to spare reading."""
+        if isinstance(asked, nw.LazyFrame):
+            return [each_with(asked, _WIDTH, self._widths_us, self._table)]
+        return [asked.with_columns(nw.lit(width).cast(nw.Int64).alias(_WIDTH)) for width in self._widths_us]
 
     def _columns(self) -> list[nw.Expr]:
         count = nw.col(_COUNT).cast(nw.Float64).fill_null(0.0)
@@ -114,7 +138,9 @@ def _spans(rows: AnyFrame, entry: Nearby) -> AnyFrame:
     end = nw.coalesce(nw.col("ends_at"), nw.col("observed_at") + entry.freshness_us).cast(nw.Int64)
     spans = spans_in_force(rows, [entry.id], end, ["observed_at", "ends_at", *entry.place])
     # a correction that has no place takes the event off the map, so places are asked for last
-    return _with_point(spans.filter(is_place(*entry.place)), *entry.place, _THEN).select(FROM, UNTIL, *_THEN)
+    spans = spans.filter(is_place(*entry.place)).select(FROM, UNTIL, *entry.place)
+    low = [_axis_cell(value - 1.001 * entry.radius_m, entry.radius_m) for value in _about(*map(nw.col, entry.place))]
+    return _with_point(spans.with_columns(*_named(_LOW, low)), *entry.place, THEN).drop(*entry.place)
 
 
 def _with_point(frame: AnyFrame, lat: str, lon: str, names: tuple[str, str, str]) -> AnyFrame:
@@ -127,28 +153,21 @@ def _named(names: Sequence[str], values: Sequence[nw.Expr]) -> list[nw.Expr]:
     return [value.alias(name) for name, value in zip(names, values, strict=True)]
 
 
-def _in_cells(spans: AnyFrame, radius_m: float) -> AnyFrame:
+def _in_cells(spans: AnyFrame, table: AnyFrame) -> AnyFrame:
     """Each event eight times: the cells of a box around it, two along each axis."""
-    low = [_axis_cell(nw.col(name) - 1.001 * radius_m, radius_m) for name in _THEN]
-    spans = spans.with_columns(*_named(_LOW, low))
-    boxes: list[Any] = [
-        spans.with_columns(_number(*(nw.col(low) + step for low, step in zip(_LOW, steps, strict=True))).alias(CELL))
-        for steps in product((0, 1), repeat=3)
-    ]
-    return cast(AnyFrame, nw.concat(boxes).drop(*_LOW))
+    corners = each_with(spans, _CORNER, range(8), table)
+    x, y, z = (nw.col(low) + nw.col(_CORNER) // bit % 2 for low, bit in zip(_LOW, (4, 2, 1), strict=True))
+    return corners.with_columns(_number(x, y, z).alias(CELL)).drop(*_LOW, _CORNER)
 
 
-def _by_width(cells: AnyFrame) -> list[tuple[int, AnyFrame]]:
-    """The events of each bucket width with the buckets they touch."""
-    length = nw.col(UNTIL) - nw.col(FROM)
-    found: list[tuple[int, AnyFrame]] = []
-    for narrower, width in pairwise((0, *_WIDTHS_US)):
-        some = cells.filter((length > narrower) & (length <= width))
-        if isinstance(some, nw.LazyFrame) or len(some) or width == _WIDTHS_US[-1]:
-            first, last = nw.col(FROM) // width, (nw.col(UNTIL) - 1) // width
-            copies: list[Any] = [
-                some.with_columns(first.alias(_BUCKET)),
-                some.filter(first < last).with_columns(last.alias(_BUCKET)),
-            ]
-            found.append((width, cast(AnyFrame, nw.concat(copies))))
-    return found
+def _in_buckets(cells: AnyFrame, table: AnyFrame) -> AnyFrame:
+    """Each event in the one or two buckets it touches, of the first width that is not shorter than the event."""
+    length, width = nw.col(UNTIL) - nw.col(FROM), nw.lit(_WIDTHS_US[-1])
+    for narrower_us in reversed(_WIDTHS_US[:-1]):
+        width = nw.when(length <= narrower_us).then(nw.lit(narrower_us)).otherwise(width)
+    cells = cells.with_columns(width.cast(nw.Int64).alias(_WIDTH))
+    first, last = nw.col(FROM) // nw.col(_WIDTH), (nw.col(UNTIL) - 1) // nw.col(_WIDTH)
+    ends = each_with(cells, _END, range(2), table)
+    bucket = nw.when(nw.col(_END) == 0).then(first).otherwise(last)
+    is_other = (nw.col(_END) == 0) | (first < last)
+    return ends.with_columns(bucket.alias(_BUCKET)).filter(is_other).drop(_END)

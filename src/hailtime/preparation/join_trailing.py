@@ -184,7 +184,8 @@ def _values(entry: Trailing) -> list[nw.Expr]:
 def _join_steps(
     trips: nw.DataFrame[Any], steps: nw.DataFrame[Any], entry: Trailing, requested_at: str
 ) -> nw.DataFrame[Any]:
-    return join_steps(trips, steps, requested_at, entry.key).with_columns(*_counts_from_0(entry))
+    joined = join_steps(trips, steps, requested_at, entry.key, entry.window_us)
+    return joined.with_columns(*_counts_from_0(entry))
 
 
 def _join_changes(trips: nw.LazyFrame[Any], changes: Any, entry: Trailing, requested_at: str) -> nw.LazyFrame[Any]:

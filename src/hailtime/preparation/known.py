@@ -22,7 +22,7 @@ from hailtime.preparation.join_settings import HOUR_US
 
 # Helper columns begin with an underscore, as no column of a schema can.
 KEY, FROM, UNTIL = "_key", "_from", "_until"
-_NEXT, _BUCKET = "_next", "_bucket"
+_NEXT, _BUCKET, _OFFSET = "_next", "_bucket", "_offset"
 _MOST_HOURS = 12  # copies of one span; spans that may be longer get wider buckets instead
 
 
@@ -86,9 +86,25 @@ def spans_in_force(rows: AnyFrame, same: Sequence[str], end: nw.Expr, values: Se
     return rows.filter(is_version, nw.col(FROM) < nw.col(UNTIL)).drop(_NEXT)
 
 
+def each_with(rows: AnyFrame, name: str, values: Sequence[int], table: AnyFrame) -> AnyFrame:
+    """Every row once with each of the values in the column `name`.
+
+    `table` is a frame of the same engine that costs little to read: on lazy frames the values come from a cross join
+    with it, because a concatenation would work out `rows` again for every value.
+    """
+    if isinstance(rows, nw.DataFrame):
+        return nw.concat([rows.with_columns(_whole(value, name)) for value in values])
+    few: list[Any] = [table.select(_whole(value, name)).head(1) for value in values]
+    return rows.join(nw.concat(few), how="cross")
+
+
+def _whole(value: int, name: str) -> nw.Expr:
+    return nw.lit(value).cast(nw.Int64).alias(name)
+
+
 def as_steps(spans: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
     """KEY, FROM and the values from then on, ordered by FROM; values are null where a span ends and none follows."""
-    spans = spans.sort(FROM)
+    spans = spans if spans[FROM].is_sorted() else spans.sort(FROM)
     spans = spans.with_columns(nw.col(FROM).shift(-1).over(KEY).alias(_NEXT))
     is_followed = (nw.col(_NEXT) == nw.col(UNTIL)).fill_null(False)
     ends = spans.filter(~is_followed).select(KEY, nw.col(UNTIL).alias(FROM))
@@ -96,9 +112,16 @@ def as_steps(spans: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
 
 
 def join_steps(
-    trips: nw.DataFrame[Any], steps: nw.DataFrame[Any], requested_at: str, key: str | None
+    trips: nw.DataFrame[Any], steps: nw.DataFrame[Any], requested_at: str, key: str | None, longest_us: int
 ) -> nw.DataFrame[Any]:
-    """The trips, which are in time order, with the values of the step they fall on."""
+    """The trips, which are in time order, with the values of the step they fall on.
+
+    No step with a value is longer than `longest_us`, so that a block needs few of them: the engine works through all
+    it is given for every block.
+    """
+    if len(trips):
+        first, last = trips[requested_at][0], trips[requested_at][-1]
+        steps = steps.filter(nw.col(FROM) >= first - longest_us, nw.col(FROM) <= last)
     if key is None:
         steps = steps.drop(KEY)
     by: Any = {} if key is None else {"by_left": key, "by_right": KEY}
@@ -111,26 +134,24 @@ def join_steps(
 
 
 def join_spans(
-    trips: nw.LazyFrame[Any], spans: nw.LazyFrame[Any], requested_at: str, key: str | None, longest_us: int
+    trips: nw.LazyFrame[Any],
+    spans: nw.LazyFrame[Any],
+    requested_at: str,
+    key: str | None,
+    longest_us: int,
+    table: nw.LazyFrame[Any],
 ) -> nw.LazyFrame[Any]:
-    """The trips with the values of the span they fall into; no span is longer than `longest_us`."""
+    """The trips with the values of the span they fall into, which is no longer than `longest_us`."""
     shared = [requested_at, *([] if key is None else [key])]
     bucket_us = -(-longest_us // (_MOST_HOURS * HOUR_US)) * HOUR_US  # one hour, or more for long spans
     asked = trips.select(*shared).drop_nulls().unique()
     asked = asked.with_columns(
         (nw.lit("") if key is None else nw.col(key)).alias(KEY), (nw.col(requested_at) // bucket_us).alias(_BUCKET)
     )
-    met = asked.join(_by_bucket(spans, longest_us, bucket_us), on=[KEY, _BUCKET], how="inner")
-    met = met.filter((nw.col(FROM) <= nw.col(requested_at)) & (nw.col(requested_at) < nw.col(UNTIL)))
-    return trips.join(met.drop(KEY, _BUCKET, FROM, UNTIL), on=shared, how="left")
-
-
-def _by_bucket(spans: nw.LazyFrame[Any], longest_us: int, bucket_us: int) -> nw.LazyFrame[Any]:
-    """Each span once for every bucket it touches."""
-    first, last = nw.col(FROM) // bucket_us, (nw.col(UNTIL) - 1) // bucket_us
-    return nw.concat(
-        [
-            spans.with_columns((first + offset).alias(_BUCKET)).filter(nw.col(_BUCKET) <= last)
-            for offset in range(longest_us // bucket_us + 2)
-        ]
-    )
+    # each span once for every bucket it touches
+    placed: Any = each_with(spans, _OFFSET, range(longest_us // bucket_us + 2), table)
+    placed = placed.with_columns((nw.col(FROM) // bucket_us + nw.col(_OFFSET)).alias(_BUCKET))
+    placed = placed.filter(nw.col(_BUCKET) <= (nw.col(UNTIL) - 1) // bucket_us)
+    met = asked.join(placed, on=[KEY, _BUCKET], how="inner")
+    met = met.filter(nw.col(FROM) <= nw.col(requested_at), nw.col(requested_at) < nw.col(UNTIL))
+    return trips.join(met.drop(KEY, _BUCKET, _OFFSET, FROM, UNTIL), on=shared, how="left")
