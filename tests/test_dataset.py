@@ -265,7 +265,7 @@ def test_settings_that_cannot_work_are_told(tmp_path, settings, error, message):
 
 
 def test_unknown_engine_is_told(tmp_path):
-    with pytest.raises(ConfigError, match="polars or pandas, got 'polar', did you mean 'polars'"):
+    with pytest.raises(ConfigError, match="polars, pandas or spark, got 'polar', did you mean 'polars'"):
         prepare(town(), TOWN, tmp_path / "town", engine="polar")
 
 

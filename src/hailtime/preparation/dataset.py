@@ -32,33 +32,43 @@ from hailtime.preparation.page import write_page
 from hailtime.preparation.parts import PartWriter
 from hailtime.preparation.prepared import Prepared, part_files, types_of
 from hailtime.preparation.profile import Profile
+from hailtime.preparation.spark import SparkEngine
 from hailtime.preparation.split import PARTS, Split, check_parts, read_split, utc_text
 from hailtime.preparation.stopwatch import Stopwatch
 from hailtime.preparation.time_order import TimeOrder
 from hailtime.schema import Schema
-from hailtime.sources import Blocks, RawData
+from hailtime.sources import RawData
 from hailtime.whole_folder import whole_folder
 
 log = logging.getLogger(__name__)
 
 _SETTINGS = ("load", "schema", "conditions", "rules", "budget", "leakage", "split", "slices")
+ENGINE_NAMES = (*ENGINES, "spark")
+Engine = LocalEngine | SparkEngine
 PAGE = "report.html"
 _WORK = ".work"  # within the new folder; gone when it is complete
 
 
-def prepare(raw: RawData, settings: Mapping[str, Any], folder: Path, engine: str = "polars") -> Prepared:
+def prepare(
+    raw: RawData,
+    settings: Mapping[str, Any],
+    folder: Path,
+    engine: str = "polars",
+    spark: Mapping[str, Any] | None = None,
+) -> Prepared:
     """Cleans, joins and splits, and leaves the prepared folder.
 
     - settings: a source's yaml as plain data; its `load` is only noted in the report
-    - engine: polars or pandas; the result is the same to the last bit
+    - engine: polars, pandas or spark; the result is the same to the last bit
+    - spark: the arguments of `spark_session`
     """
     schema = check_settings(settings)
-    if engine not in ENGINES:
+    if engine not in ENGINE_NAMES:
         raise ConfigError(
-            f"data is prepared with {' or '.join(ENGINES)}, got {engine!r}{did_you_mean(engine, ENGINES)}"
+            f"data is prepared with polars, pandas or spark, got {engine!r}{did_you_mean(engine, ENGINE_NAMES)}"
         )
     with whole_folder(Path(folder), ours="report.json") as beside:
-        report = _prepare_into(beside, raw, settings, schema, engine)
+        report = _prepare_into(beside, raw, settings, schema, engine, spark or {})
         (beside / "schema.json").write_text(schema.to_json())
         text = json.dumps(report, indent=2, allow_nan=False)
         (beside / "report.json").write_text(text)
@@ -86,15 +96,23 @@ def check_settings(settings: Mapping[str, Any]) -> Schema:
 
 
 def _prepare_into(
-    folder: Path, raw: RawData, settings: Mapping[str, Any], schema: Schema, engine: str
+    folder: Path,
+    raw: RawData,
+    settings: Mapping[str, Any],
+    schema: Schema,
+    engine: str,
+    spark: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Writes the parts into an empty folder; the report."""
     watch, conditions = Stopwatch(), settings.get("conditions") or {}
     plan = cleaning_plan(schema, settings.get("rules") or {}, keys_of(schema, conditions))
-    profile = Profile(schema)
-    counted = RawData(Blocks(lambda: profile.count_raw(raw.blocks())), raw.conditions)
-    worker, rows = LocalEngine(counted, plan, conditions, engine), TimeOrder(folder / _WORK, schema.requested_at)
-    rows_in, findings = worker.clean(rows, watch)
+    worker: Engine
+    if engine == "spark":
+        worker = SparkEngine(raw, plan, conditions, spark, folder / _WORK / "spark")
+    else:
+        worker = LocalEngine(raw, plan, conditions, engine)
+    rows, profile = TimeOrder(folder / _WORK, schema.requested_at, ties=plan.columns), Profile(schema)
+    rows_in, findings = worker.clean(rows, watch, profile)
     cleaned, budget = CleaningReport.of(rows_in, findings), read_budget(settings, schema)
     check_budget(cleaned, budget)
     split = read_split(settings["split"], schema).of(rows.n_rows, rows.time_at)
@@ -126,7 +144,7 @@ def _prepare_into(
 
 
 def _write_parts(
-    worker: LocalEngine,
+    worker: Engine,
     rows: TimeOrder,
     split: Split,
     schema: Schema,

@@ -19,6 +19,7 @@ from hailtime.preparation.clean import (
 )
 from hailtime.preparation.join import ConditionJoin
 from hailtime.preparation.prepared import types_of
+from hailtime.preparation.profile import Profile
 from hailtime.preparation.repeats import Repeats
 from hailtime.preparation.stopwatch import Stopwatch
 from hailtime.preparation.time_order import BLOCK_ROWS, TimeOrder
@@ -37,10 +38,12 @@ class LocalEngine:
         self._joins = ConditionJoin(tables, plan.schema, settings)
         self._types = types_of(plan.schema)
 
-    def clean(self, rows: TimeOrder, watch: Stopwatch) -> tuple[int, list[Finding]]:
+    def clean(self, rows: TimeOrder, watch: Stopwatch, profile: Profile) -> tuple[int, list[Finding]]:
         """Fills `rows` with the clean trips. How many raw trips there were, and what the rules found."""
         n_rows, findings, repeats = 0, list[Finding](), Repeats(self._plan.duplicates)
         for block in watch.each("load", self._raw.blocks()):
+            with watch.time("profile"):
+                profile.add_raw(block)
             for piece in block.iter_slices(BLOCK_ROWS):
                 with watch.time("clean"):
                     good, found, n = clean_rows(self._to_native(piece), self._plan)

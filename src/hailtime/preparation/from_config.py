@@ -21,7 +21,9 @@ def prepare_source(config: DictConfig) -> Prepared:
     log.info("prepare %s", check_settings(settings).source)
     # called outside of Hydra, which would hide the source's own error in one of its own
     raw = instantiate(config.source.load, _partial_=True)()
-    return prepare(raw, settings, Path(config.prepared), config.get("engine", "polars"))
+    spark = OmegaConf.to_container(config.spark) if "spark" in config else {}
+    assert isinstance(spark, dict)
+    return prepare(raw, settings, Path(config.prepared), config.get("engine", "polars"), spark)  # type: ignore[arg-type]
 
 
 def prepared_data(config: DictConfig) -> Prepared:

@@ -1,8 +1,8 @@
 """What the prepared data looks like, as counts: small enough to keep in report.json and to draw a page from.
 
     profile = Profile(schema)
-    blocks = profile.count_raw(blocks)  # before cleaning: what was missing
-    profile.add("train", block)         # every block of every part, once
+    profile.add_raw(block)       # every block before cleaning: what was missing
+    profile.add("train", block)  # every block of every part, once
     report["profile"] = profile.to_dict()
 
 Memory is bounded whatever the number of rows: numbers are counted in 16,384 bins over the column's range (over three
@@ -11,7 +11,7 @@ quantiles are exact to a bin.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -43,13 +43,11 @@ class Profile:
         self._rows: Counter[str] = Counter()
         self._quarters = {part: Counter[int]() for part in PARTS}
 
-    def count_raw(self, blocks: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-        """The blocks of the raw table as they come, with what is missing in its columns counted."""
-        for rows in blocks:
-            self._rows["raw"] += rows.height
-            names = [name for name in (*self._numbers, *self._texts) if name in rows.columns]
-            self._missing["raw"].update({name: _n_missing(rows[name]) for name in names})
-            yield rows
+    def add_raw(self, rows: pl.DataFrame) -> None:
+        """Counts what is missing in a block of the raw table, in the columns that it has."""
+        self._rows["raw"] += rows.height
+        names = [name for name in (*self._numbers, *self._texts) if name in rows.columns]
+        self._missing["raw"].update({name: _n_missing(rows[name]) for name in names})
 
     def add(self, part: str, rows: pl.DataFrame) -> None:
         """Counts a block of prepared rows."""

@@ -8,7 +8,7 @@ Each block is sorted and put on the disk; a span of time is then a slice of each
 never sees the disk.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +23,15 @@ _TICK_US = 60 * MICROSECONDS_PER_SECOND  # blocks are cut at full minutes
 
 
 class TimeOrder:
-    """Takes blocks of rows in any order and gives them back in the order of `time`, ties by all other columns.
+    """Takes blocks of rows in any order and gives them back in the order of `time`.
 
+    Rows of one time are in the order of the columns `ties`; of all others when it is not given.
     `time` is int64 microseconds without gaps in its values. The folder is made when it is needed, and is the caller's
     to remove.
     """
 
-    def __init__(self, folder: Path, time: str, kept_rows: int = KEPT_ROWS) -> None:
-        self._folder, self._time, self._kept_rows = folder, time, kept_rows
+    def __init__(self, folder: Path, time: str, kept_rows: int = KEPT_ROWS, ties: Sequence[str] | None = None) -> None:
+        self._folder, self._time, self._kept_rows, self._ties = folder, time, kept_rows, ties
         self._pieces: list[_Piece] = []
         self.n_rows = 0
 
@@ -75,7 +76,7 @@ class TimeOrder:
         for first, last in _runs(number):
             slices = [piece.between(ticks[first], ticks[last]) for piece in self._pieces]
             rows = pl.concat(pl.collect_all(slices), how="vertical_relaxed")
-            yield _sorted(rows, self._time)
+            yield _sorted(rows, self._time, self._ties or rows.columns)
 
     def _ticks(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The minutes that have rows, and how many they have."""
@@ -123,13 +124,13 @@ def _ticks(times: pl.Series) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return ticks.astype(np.int64), counts.astype(np.int64)
 
 
-def _sorted(rows: pl.DataFrame, time: str) -> pl.DataFrame:
-    """By time, rows of one time by all other columns; only those are compared by more than a number."""
+def _sorted(rows: pl.DataFrame, time: str, ties: Sequence[str]) -> pl.DataFrame:
+    """By time, rows of one time by other columns; only those are compared by more than a number."""
     rows = rows.sort(time)
     times = rows[time].to_numpy()
     is_next_equal = times[1:] == times[:-1]
     alike = np.flatnonzero(np.append(is_next_equal, False) | np.append(False, is_next_equal))
-    order = [time, *sorted(name for name in rows.columns if name != time)]
+    order = [time, *sorted(name for name in ties if name != time)]
     place = np.arange(len(rows))
     place[alike] = alike[rows[alike].select(pl.arg_sort_by(order)).to_series().to_numpy()]
     return rows[place] if len(alike) else rows
