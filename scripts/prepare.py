@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from hailtime.config import checked_main
+from hailtime.preparation.dataset import PAGE
 from hailtime.preparation.from_config import prepare_source
 from hailtime.preparation.prepared import Prepared
 from hailtime.report import console as wide_console
@@ -45,6 +46,7 @@ def show(prepared: Prepared) -> None:
     console.print(parts)
     hits = ", ".join(f"{table} {share:.1%}" for table, share in report["conditions"].items())
     console.print(f"known at the request: {hits or 'no conditions'}; {report['dropped_in_gaps']:,} rows in the gaps")
+    console.print(f"all of it as a page to look at: {prepared.folder / PAGE}", highlight=False, soft_wrap=True)
 
 
 def _explain(finding: dict[str, Any]) -> str:

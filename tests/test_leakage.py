@@ -149,7 +149,7 @@ def cleaned(raw, source):
     if source == "simulated_city":
         columns |= source_settings_of("simulated_city_routed")["schema"]["columns"]
     schema = Schema.from_dict({**settings["schema"], "columns": columns})
-    return clean(raw.trips, schema, settings["rules"])[0].sort("requested_at"), schema
+    return clean(raw.table(), schema, settings["rules"])[0].sort("requested_at"), schema
 
 
 def test_no_column_of_the_routed_city_is_suspected():

@@ -328,7 +328,7 @@ def settings_of(source):
 def test_city_as_dirty_as_real_feeds_is_within_its_budget_and_ten_times_as_dirty_is_not(dirt):
     settings = settings_of("simulated_city")
     schema = Schema.from_dict(settings["schema"])
-    _, report = clean(load(n_requests=5000, days=10, dirt=dirt).trips, schema, settings["rules"])
+    _, report = clean(load(n_requests=5000, days=10, dirt=dirt).table(), schema, settings["rules"])
     if dirt < 10:
         check_budget(report, read_budget(settings, schema))
     else:

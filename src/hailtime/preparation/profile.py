@@ -1,8 +1,8 @@
 """What the prepared data looks like, as counts: small enough to keep in report.json and to draw a page from.
 
     profile = Profile(schema)
-    profile.add_raw(block)           # before cleaning: what was missing
-    profile.add("train", block)      # every block of every part, once
+    profile.add_raw(block)       # every block before cleaning: what was missing
+    profile.add("train", block)  # every block of every part, once
     report["profile"] = profile.to_dict()
 
 Memory is bounded whatever the number of rows: numbers are counted in 16,384 bins over the column's range (over three
