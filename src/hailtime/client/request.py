@@ -74,6 +74,18 @@ class RowPacker:
             return self._pack_frame(rows)
         raise RequestError(f"rows must be a dict, a list of dicts or a pandas or Polars frame, got {shown(rows)}")
 
+    def ids(self, rows: Mapping[str, Any] | Sequence[Mapping[str, Any]] | Frame) -> Sequence[str]:
+        """The id of each row, "" where it has none; nothing when no row has one. RequestError for what is no id."""
+        name = self.schema.id
+        if is_frame(rows):
+            given = rows[name].to_list() if name in rows.columns else []
+        else:
+            dicts: Any = rows if isinstance(rows, list | tuple) else [rows]
+            given = [row.get(name) for row in dicts]
+        ids, wrong = to_texts(given) if any(value is not None for value in given) else ([], {})
+        _refuse(_told(wrong, (name,)))
+        return ids
+
     def nothing_known(self, now_s: int) -> PackedRows:
         """One row in which everything is missing but the time: what a server is tried with."""
         numeric = np.full((1, len(self.schema.numeric)), np.nan, np.float32)
