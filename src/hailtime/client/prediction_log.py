@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 TRY_AGAIN_S = 1.0  # a disk that was full is tried once a second: opening the file costs milliseconds
 MAX_WAITING = 100_000  # rows kept in memory while the file cannot be written: 50 MB with all features
-CHECKPOINT_ROWS = 2_000  # a caller waits for the disk once in so many rows
+CHECKPOINT_ROWS = 2_000  # then the journal has 16 MB
 
 Row = tuple[str, tuple[Any, ...]]  # its table and its values
 
@@ -71,7 +71,8 @@ class PredictionLog(NoLog):
         self._waiting: deque[Row] = deque()
         self._late: deque[Row] = deque()
         self._is_failing, self._try_at = False, 0.0
-        self._is_due, self._is_closed, self._n_checkpointed = threading.Event(), False, 0
+        self._is_due, self._is_closed = threading.Event(), False
+        self._n_checkpointed, self._is_nearly_done = 0, False
         self._checkpointing: threading.Thread | None = None
         try:
             self._file.connection()
@@ -111,6 +112,9 @@ class PredictionLog(NoLog):
             return
         try:
             self._write(rows)
+            self._keep_journal_short()
+        except (sqlite3.Error, OSError) as error:
+            log.debug("no checkpoint of %s: %s", self.path, error)
         finally:
             self._writing.release()
 
@@ -146,7 +150,6 @@ class PredictionLog(NoLog):
         self._is_failing = False
         self.n_written += len(self._waiting) + len(rows)
         self._waiting.clear()
-        self._ask_for_checkpoint()
 
     def _insert(self, connection: sqlite3.Connection, rows: list[Row]) -> None:
         if len(rows) == 1:  # a statement alone is a transaction, without two more statements around it
@@ -177,8 +180,14 @@ class PredictionLog(NoLog):
         self._waiting.extend(rows[:room])
         self.n_lost += len(rows[room:])
 
-    def _ask_for_checkpoint(self) -> None:
-        if self.n_written - self._n_checkpointed < CHECKPOINT_ROWS:
+    def _keep_journal_short(self) -> None:
+        """Its content goes into the file beside the answers, which waits for the disk. What came meanwhile, a caller
+        has to take there: one in CHECKPOINT_ROWS, because a journal that is never empty grows for ever.
+        """
+        if self._is_nearly_done:
+            self._is_nearly_done, self._n_checkpointed = False, self.n_written
+            self._file.connection().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        if self._is_due.is_set() or self.n_written - self._n_checkpointed < CHECKPOINT_ROWS:
             return
         if self._checkpointing is None or not self._checkpointing.is_alive():  # the first, or after a fork
             self._checkpointing = threading.Thread(target=self._checkpoint, name="hailtime-log", daemon=True)
@@ -186,13 +195,13 @@ class PredictionLog(NoLog):
         self._is_due.set()
 
     def _checkpoint(self) -> None:
-        """Moves the journal into the file, which waits for the disk: here, so that no caller does."""
         while self._is_due.wait() and not self._is_closed:
-            self._is_due.clear()
-            self._n_checkpointed = self.n_written
             try:
                 uri = f"{self.path.absolute().as_uri()}?mode=rw"
                 with closing(sqlite3.connect(uri, uri=True)) as connection:
                     connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                self._is_nearly_done = True
             except sqlite3.Error as error:  # what is wrong with the file, the writer tells
                 log.debug("no checkpoint of %s: %s", self.path, error)
+            self._n_checkpointed = self.n_written
+            self._is_due.clear()
