@@ -15,7 +15,7 @@ from hailtime.client.observing import Call, Counts, Observer, tell
 from hailtime.client.plan import NoCache, Plan
 from hailtime.client.prediction import Prediction, Predictions
 from hailtime.client.prediction_log import NoLog
-from hailtime.client.question import Answer, Question, Rows, in_kind, is_empty
+from hailtime.client.question import Answer, Question, Rows
 from hailtime.client.servers import Servers, Settings
 from hailtime.client.steps import Steps
 from hailtime.errors import DeadlineExceeded, PredictionError, RequestError
@@ -48,9 +48,9 @@ class Asking:
 
     def answer(self, rows: Mapping[str, Any] | Rows, request_id: str | None) -> Steps[Prediction | Predictions]:
         """What `predict` gives, or the error it raises."""
-        if not isinstance(rows, Mapping) and is_empty(rows):
-            return Predictions(np.empty((0, len(QUANTILES)), np.float32), "", "triton", ())
         question, started_at = Question(rows, request_id), self._clock()
+        if question.is_empty:
+            return Predictions(np.empty((0, len(QUANTILES)), np.float32), "", "triton", ())
         try:
             answer = yield from self._answered(question, started_at + self._settings.deadline_s)
         except PredictionError as error:
@@ -59,10 +59,9 @@ class Asking:
                 deadline = f"no answer within the deadline of {self._settings.deadline_s:g} s"
                 raise DeadlineExceeded(f"{deadline}: {error}") from error
             raise
-        predictions = question.predictions(answer)
-        self._log.write(predictions, answer.packed, answer.schema, self._clock() - started_at)
+        self._log.write(question, answer, self._clock() - started_at)
         self._observe(question, answer, started_at, None)
-        return in_kind(rows, predictions)
+        return question.predictions(answer)
 
     def _answered(self, question: Question, until: float) -> Steps[Answer]:
         kept_s = self._fallback.reserve_s(question.n_rows, self._settings.deadline_s)
@@ -85,7 +84,7 @@ class Asking:
         self._cache.store(plan.config)
 
     def _keep_shadow(self, question: Question, said: Answer, latency_s: float) -> None:
-        self._log.write(question.predictions(said), said.packed, said.schema, latency_s, shadow=True)
+        self._log.write(question, said, latency_s, shadow=True)
 
     def _tell_turn(self, is_on_its_own: bool, reason: PredictionError | None = None) -> None:
         """Once when the servers are lost and once when they are back, not at every call."""
@@ -102,7 +101,7 @@ class Asking:
     ) -> None:
         path, version = (answer.path, answer.version) if answer else (None, "")
         self.counts.add(f"answered by {path}" if path else "not answered")
-        n_retries = max(question.n_tries - 1, 0)
+        n_retries = question.n_tries - 1 if question.n_tries else 0
         name = type(error).__name__ if error else None
         latency_s = self._clock() - started_at
         tell(self._observer, Call(path, version, question.n_rows, latency_s, n_retries, name))

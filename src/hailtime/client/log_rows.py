@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from hailtime.client.prediction import Predictions
+from hailtime.client.question import Answer
 from hailtime.client.request import PackedRows
 from hailtime.errors import ConfigError, did_you_mean
 from hailtime.schema import Schema
@@ -25,20 +25,15 @@ class RowMaker:
         self._features = features
         self._found: tuple[str, list[Column]] = ("", [])
 
-    def rows(
-        self, predictions: Predictions, packed: PackedRows, schema: Schema, latency_s: float
-    ) -> list[tuple[Any, ...]]:
+    def rows(self, request_ids: Sequence[str], answer: Answer, latency_s: float) -> list[tuple[Any, ...]]:
         """Values in the order of `log_tables.INSERT`."""
         now_us = time.time_ns() // 1000
-        said = (predictions.version, predictions.path)
-        asked = zip(
-            predictions.request_ids,
-            packed.requested_at[:, 0].tolist(),
-            predictions.quantiles_s.tolist(),
-            self._texts(packed, schema),
-            strict=True,
-        )
-        return [(name, now_us, at, *said, *quantiles, latency_s, kept) for name, at, quantiles, kept in asked]
+        asked_at, said = answer.packed.requested_at[:, 0].tolist(), answer.quantiles_s.tolist()
+        each = zip(request_ids, asked_at, said, self._texts(answer.packed, answer.schema), strict=True)
+        return [
+            (request_id, now_us, at, answer.version, answer.path, *quantiles, latency_s, kept)
+            for request_id, at, quantiles, kept in each
+        ]
 
     def _texts(self, packed: PackedRows, schema: Schema) -> list[str | None]:
         columns = self._columns(schema)

@@ -62,10 +62,16 @@ def infer_request(
 
 def bytes_tensor(texts: NDArray[np.object_]) -> bytes:
     """Strings as Triton's BYTES: each its length in 4 bytes, little-endian, then UTF-8; equal ones are encoded once."""
-    flat = texts.ravel().tolist()
-    encoded = {text: text.encode() for text in set(flat)}
-    framed = {text: len(content).to_bytes(4, "little") + content for text, content in encoded.items()}
-    return b"".join([framed[text] for text in flat])
+    return b"".join(map(_Framed().__getitem__, texts.ravel().tolist()))
+
+
+class _Framed(dict[str, bytes]):
+    """What a text becomes, found when it first comes."""
+
+    def __missing__(self, text: str) -> bytes:
+        content = text.encode()
+        self[text] = framed = len(content).to_bytes(4, "little") + content
+        return framed
 
 
 def pickup_time_s(response: Any, url: str) -> NDArray[np.float32]:

@@ -4,15 +4,14 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hailtime.client.prediction import AnswerPath
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One `predict`. `path` is None and `error` the name of the exception when there was no answer."""
 
     path: AnswerPath | None

@@ -22,10 +22,8 @@ from typing import Any, Literal, Self
 
 from hailtime.client.log_rows import RowMaker
 from hailtime.client.log_tables import BUSY_S, INSERT, INSERT_ACTUAL, LogFile
-from hailtime.client.prediction import Predictions
-from hailtime.client.request import PackedRows
+from hailtime.client.question import Answer, Question
 from hailtime.errors import ConfigError, LogError
-from hailtime.schema import Schema
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +37,7 @@ Row = tuple[str, tuple[Any, ...]]  # its table and its values
 class NoLog:
     """Keeps nothing."""
 
-    def write(
-        self, predictions: Predictions, packed: PackedRows, schema: Schema, latency_s: float, *, shadow: bool = False
-    ) -> None:
+    def write(self, question: Question, answer: Answer, latency_s: float, *, shadow: bool = False) -> None:
         """Called for every answer before the caller has it."""
 
 
@@ -101,12 +97,10 @@ class PredictionLog(NoLog):
         with self._reporting:
             self._actuals.close()
 
-    def write(
-        self, predictions: Predictions, packed: PackedRows, schema: Schema, latency_s: float, *, shadow: bool = False
-    ) -> None:
+    def write(self, question: Question, answer: Answer, latency_s: float, *, shadow: bool = False) -> None:
         """One transaction for all rows; never raises. 30 µs for a row, 3 µs for each of many (measured)."""
         table = "shadow_predictions" if shadow else "predictions"
-        rows = [(table, values) for values in self._maker.rows(predictions, packed, schema, latency_s)]
+        rows = [(table, values) for values in self._maker.rows(question.request_ids(), answer, latency_s)]
         if not self._writing.acquire(timeout=BUSY_S):  # another thread waits for the disk
             self._late.extend(rows)
             return

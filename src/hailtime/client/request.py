@@ -77,12 +77,16 @@ class RowPacker:
     def ids(self, rows: Mapping[str, Any] | Sequence[Mapping[str, Any]] | Frame) -> Sequence[str]:
         """The id of each row, "" where it has none; nothing when no row has one. RequestError for what is no id."""
         name = self.schema.id
-        if is_frame(rows):
-            given = rows[name].to_list() if name in rows.columns else []
+        given: list[Any]
+        if isinstance(rows, Mapping):
+            given = [rows.get(name)]
+        elif isinstance(rows, list | tuple):
+            given = [row.get(name) for row in rows]
         else:
-            dicts: Any = rows if isinstance(rows, list | tuple) else [rows]
-            given = [row.get(name) for row in dicts]
-        ids, wrong = to_texts(given) if any(value is not None for value in given) else ([], {})
+            given = rows[name].to_list() if is_frame(rows) and name in rows.columns else []
+        if all(value is None for value in given):
+            return ()
+        ids, wrong = to_texts(given)
         _refuse(_told(wrong, (name,)))
         return ids
 
@@ -93,14 +97,19 @@ class RowPacker:
         return PackedRows(numeric, categorical, np.array([[now_s]], np.int64))
 
     def _pack_dicts(self, rows: Sequence[Mapping[str, Any]]) -> PackedRows:
-        """Values row after row, each kind in one go: 1.4 µs a row where one function call a value took 9."""
-        if not self._are_whole_dicts(rows):
-            self._check_dicts(rows)
+        """Values row after row, each kind in one go: 1.5 µs a row where one function call a value took 9."""
         names, categories, asked = self.schema.numeric_names, self.schema.categorical_names, self.schema.requested_at
-        numbers, wrong_numbers = to_numbers(list(chain.from_iterable(map(self._numbers_of, rows))))
-        texts, wrong_texts = to_texts(list(chain.from_iterable(map(self._texts_of, rows))))
-        seconds, wrong_times = to_times(list(map(self._time_of, rows)))
-        problems = _told(wrong_times, (asked,)) + _told(wrong_numbers, names) + _told(wrong_texts, categories)
+        try:
+            self._check_kinds(rows)
+            numbers, wrong_numbers = to_numbers(list(chain.from_iterable(map(self._numbers_of, rows))))
+            texts, wrong_texts = to_texts(list(chain.from_iterable(map(self._texts_of, rows))))
+            seconds, wrong_times = to_times(list(map(self._time_of, rows)))
+        except (KeyError, TypeError):
+            self._check_dicts(rows)
+            raise
+        problems: list[str] = []
+        if wrong_times or wrong_numbers or wrong_texts:
+            problems = _told(wrong_times, (asked,)) + _told(wrong_numbers, names) + _told(wrong_texts, categories)
         packed_texts = np.array(texts, dtype=object).reshape(len(rows), len(categories))
         return self._finished(numbers.reshape(len(rows), len(names)), packed_texts, seconds, problems)
 
@@ -136,12 +145,12 @@ class RowPacker:
         allowed = column.range_text if abs(came) <= LARGEST else "finite in float32, or None for missing"
         return f"row {row}: {column.name} must be {allowed}, got {came:.10g}"
 
-    def _are_whole_dicts(self, rows: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether all are plain dicts of the needed columns; False may also mean that it takes a closer look."""
-        if set(map(type, rows)) != {dict}:
-            return False
-        has_more = set(map(len, rows)) != {len(self._needed)}
-        return all(self._needed <= row.keys() and (not has_more or row.keys() <= self._allowed) for row in rows)
+    def _check_kinds(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Dicts of no other columns; a missing one is found when its value is taken."""
+        if set(map(type, rows)) == {dict} and set(map(len, rows)) == {len(self._needed)}:
+            return  # as many columns as needed, so that none can be another when none is missing
+        if not all(isinstance(row, Mapping) and row.keys() <= self._allowed for row in rows):
+            self._check_dicts(rows)
 
     def _check_dicts(self, rows: Sequence[Mapping[str, Any]]) -> None:
         problems: list[str] = []

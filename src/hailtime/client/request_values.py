@@ -38,7 +38,7 @@ def to_numbers(values: Sequence[object]) -> tuple[NDArray[np.float64], Wrong]:
     # The types are looked at first because numpy would take "3" and True for numbers
     if PLAIN_NUMBERS.issuperset(map(type, values)):
         try:
-            return np.array(values, dtype=np.float64), {}
+            return np.fromiter(values, np.float64, len(values)), {}
         except OverflowError:  # an int beyond any float: found again below
             pass
     numbers, wrong = _each(values, to_number, math.nan)

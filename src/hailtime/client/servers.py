@@ -88,13 +88,12 @@ class Servers:
         waiting = deque(self._endpoints.candidates(also_resting=also_resting))
         if not waiting:
             raise ServerUnavailable("every server failed a moment ago and is left alone for up to a second")
-        n_most, tried = max(MOST_TRIES, len(waiting)), set[Endpoint[Any]]()
+        n_servers = len(waiting)
         while True:
             endpoint = waiting.popleft()
-            n_fresh = len({other for other in waiting if other not in tried})
-            share_until = until - self._left_s(until) * n_fresh / (n_fresh + 1)
-            tried.add(endpoint)
             question.n_tries += 1
+            n_fresh = n_servers - question.n_tries
+            share_until = until - self._left_s(until) * n_fresh / (n_fresh + 1) if n_fresh > 0 else until
             try:
                 answer = yield from self._ask_one(endpoint, question, share_until)
                 endpoint.succeeded()
@@ -108,9 +107,9 @@ class Servers:
                 last = error
                 if isinstance(error, ServerUnavailable):
                     waiting.append(endpoint)
-            if not waiting or question.n_tries >= n_most:
+            if not waiting or question.n_tries >= max(MOST_TRIES, n_servers):
                 raise last
-            pause_s = backoff_s(question.n_tries) if waiting[0] in tried else 0.0
+            pause_s = backoff_s(question.n_tries) if question.n_tries >= n_servers else 0.0
             if self._clock() + pause_s + LEAST_TRY_S > until or not self._budget.spend():
                 raise last
             self._counts.add("retries")
