@@ -1,5 +1,6 @@
 """The rollout plan: which version of the model answers whom. It lives in Triton's model config as `rollout`."""
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 
@@ -23,6 +24,17 @@ class Rollout:
         percent = self.canary_percent
         if isinstance(percent, bool) or not isinstance(percent, int | float) or not 0 <= percent <= 100:
             raise DeployError(f"a rollout's canary_percent must be 0 to 100, got {percent!r}")
+
+    def version_for(self, request_id: str) -> int:
+        """Who answers this request: the same for the same id as long as the plan holds.
+
+        A larger share keeps those who had the canary before; another canary draws others.
+        """
+        if self.canary is None:
+            return self.stable
+        digest = hashlib.blake2b(f"{self.canary}:{request_id}".encode(), digest_size=8).digest()
+        is_chosen = int.from_bytes(digest, "big") < self.canary_percent / 100 * 2**64
+        return self.canary if is_chosen else self.stable
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

@@ -19,7 +19,7 @@ from hailtime.errors import DeployError
 from hailtime.locking import locked
 from hailtime.rollout import Rollout
 from hailtime.schema import MODEL_NAME, Schema
-from hailtime.serving.model_file import Probe, read_probe, read_run, read_schema
+from hailtime.serving.model_file import Probe, read_probe, read_rule, read_run, read_schema
 from hailtime.serving.repository import (
     LOCK,
     MAX_BATCH_SIZE,
@@ -113,6 +113,7 @@ def _switch(repository: Path, version: int, server: "_Server", before: Served | 
         server.load(repository, before.with_plan((*{*before.versions, version},), before.rollout))
         server.probe(version, probe)
         config = before.with_plan(versions, plan)
+    config = config.with_rule(read_rule((folder / "model.onnx").read_bytes()))
     server.load(repository, config)
     release = Release(
         version,

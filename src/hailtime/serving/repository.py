@@ -60,6 +60,12 @@ class Served:
         _set_plan(config, versions, rollout)
         return Served.from_text(text_format.MessageToString(config))
 
+    def with_rule(self, rule: str) -> "Served":
+        """The same config with the rule that clients fall back to."""
+        config = text_format.Parse(self.text, model_config_pb2.ModelConfig())
+        config.parameters["rule"].string_value = rule
+        return Served.from_text(text_format.MessageToString(config))
+
 
 def write_config(
     schema: Schema,
