@@ -15,7 +15,8 @@ from tritonclient.grpc import model_config_pb2
 from hailtime.errors import DeployError
 from hailtime.rollout import Rollout
 from hailtime.serving.deploy import publish, read_config, write_config
-from hailtime.serving.repository import check_version, quarantine, version_folder
+from hailtime.serving.places import version_folder
+from hailtime.serving.repository import check_version, quarantine
 from tests.tiny_run import TINY_SCHEMA, store_model, tiny_model, write_tiny_run
 
 PLAN = Rollout(stable=3, canary=4, canary_percent=5)

@@ -5,6 +5,8 @@ import json
 import numpy as np
 from tritonclient.grpc import InferenceServerClient, InferInput
 
+from hailtime.errors import ServerError
+from hailtime.serving.access import KEY_HEADER, read_key
 from tests.tiny_run import tiny_rows
 
 KINDS = {"numeric": "FP32", "categorical": "BYTES", "requested_at": "INT64"}
@@ -19,6 +21,11 @@ def ask(url, rows, version="", kinds=KINDS):
         inputs[-1].set_data_from_numpy(array)
     with InferenceServerClient(url) as client:
         return client.infer("pickup_eta", inputs, str(version)).as_numpy("pickup_time_s")
+
+
+def key_of(repository):
+    """The header that lets one load models of this repository's server."""
+    return {KEY_HEADER: read_key(repository, ServerError)}
 
 
 def served_plan(url):
