@@ -37,3 +37,13 @@ def served_plan(url):
 
 def one_row(**changed):
     return {**tiny_rows(1), **changed}
+
+
+def base_s(url, version=""):
+    """The answer to a row of which nothing is known at midnight UTC: the tiny run's base_s."""
+    rows = one_row(
+        numeric=np.full((1, 3), np.nan, np.float32),
+        categorical=np.array([["", ""]]),
+        requested_at=np.array([[86_400 * 20_000]]),
+    )
+    return ask(url, rows, version)[0, 1]

@@ -118,6 +118,8 @@ def deploy(
     with TritonControl(url, repository, tls) as control, locked(repository / LOCK, DeployError):
         before = _settled(repository, control)
         aim.check(before)
+        if before is not None:
+            loadable(repository, before.rollout, ())  # else the new version's gates would find the old one's damage
         origin = describe_run(run)
         gates: list[GateResult] = []
         try:
@@ -139,6 +141,8 @@ def activate(
     with TritonControl(url, repository, tls) as control, locked(repository / LOCK, DeployError):
         before = _settled(repository, control)
         aim.check(before)
+        if before is not None:
+            loadable(repository, before.rollout, ())  # else the new version's gates would find the old one's damage
         if not version_folder(repository, version).is_dir():
             raise DeployError(f"{model_folder(repository)} has no version {version}: publish it first")
         return _Trial(repository, control, before, version, None, aim, why, False, LIMITS).release()

@@ -77,7 +77,9 @@ def restore(repository: Path, control: TritonControl, before: Served | None) -> 
             store_config(repository, None)
             control.unload()
             return "nothing is served, as before"
-        control.load(before)
+        store_config(repository, before)
+        if control.revision() != before.revision:
+            control.load(before)
         return f"version {before.rollout.stable} still answers"
     except Exception as error:  # the first error matters more, and the config on disk is the earlier one
         log.warning("the earlier config could not be loaded: %s", error)
@@ -92,8 +94,8 @@ def loadable(repository: Path, plan: Rollout, also: Iterable[int]) -> tuple[int,
     damaged = sorted(version for version in plan.versions if not is_intact(repository, version))
     if damaged:
         raise DeployError(
-            f"the files of version {damaged[0]} are not as they were published: python scripts/rollback.py, or deploy "
-            "its run again"
+            f"the files of version {damaged[0]} are not as they were published: python scripts/rollback.py, or copy "
+            "them from its run"
         )
     return tuple(sorted(plan.versions | {version for version in also if is_intact(repository, version)}))
 
