@@ -13,7 +13,8 @@ from types import FrameType
 from hailtime.errors import ServerError
 from hailtime.report import run_script
 from hailtime.serving.access import key_file
-from hailtime.serving.triton import ServerTls, TritonServer
+from hailtime.serving.tls import ServerTls
+from hailtime.serving.triton import TritonServer
 from hailtime.serving.triton_install import find_or_install
 
 

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
 
 from hailtime.errors import DeployError
 from hailtime.rollout import Rollout
@@ -23,7 +25,7 @@ from hailtime.serving.releases import standings
 from hailtime.serving.repository import N_KEPT, check_version, prune, publish, quarantine
 from hailtime.serving.rollback import rollback
 from hailtime.serving.switch import settle
-from tests.tiny_run import TINY_SCHEMA, write_tiny_run
+from tests.tiny_run import TINY_SCHEMA, store_model, tiny_model, write_tiny_run
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -189,3 +191,15 @@ def test_script_names_a_repository_that_is_not_there(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert "none is none: name one by --repository" in done.stderr
+
+
+def test_rule_of_the_config_is_that_of_the_stable_version(models, tmp_path):
+    for version, rule in ((1, '{"zone": 1}'), (2, '{"zone": 2}')):
+        run, model = write_tiny_run(tmp_path / f"run{version}"), tiny_model()
+        model.metadata_props.add(key="hailtime.rule", value=rule)
+        store_model(run, model.SerializeToString())
+        publish(run, models)
+        changed(models, "deploy", version, Rollout(version))
+    rollback(models, offline=True)
+    config = text_format.Parse(read_served(models).text, model_config_pb2.ModelConfig())
+    assert config.parameters["rule"].string_value == '{"zone": 1}'

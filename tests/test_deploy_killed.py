@@ -95,3 +95,20 @@ def test_lock_of_a_killed_deployer_holds_nobody_up(killer, models):
     assert killer.kill_at(2, models, f"rollback(Path({str(models)!r}), offline=True)")
     rollback(models, offline=True)
     assert time.monotonic() - start < 30
+
+
+def test_disk_that_takes_no_more_is_an_error_and_changes_nothing(killer, models, tmp_path):
+    """Files end at 300 bytes, as they do on a full disk: less than a config or a model."""
+    run = write_tiny_run(tmp_path / "next")
+    code = f"""
+import resource, pytest
+from hailtime.errors import DeployError
+resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
+for change in (lambda: rollback(models, offline=True), lambda: publish(Path({str(run)!r}), models)):
+    with pytest.raises(DeployError, match="cannot be written: .*File too large"):
+        change()
+"""
+    assert not killer.kill_at(1000, models, f"models = Path({str(models)!r})\n{code}")
+    assert read_served(models).rollout.stable == 3
+    assert rollback(models, offline=True).stable == 2
+    assert publish(run, models) == 4

@@ -16,9 +16,9 @@ from tritonclient.utils import InferenceServerException
 
 from hailtime.errors import DeployError, ServerError
 from hailtime.serving.access import KEY_HEADER, KEY_VARIABLE, key_file
-from hailtime.serving.control import Tls
 from hailtime.serving.deploy import deploy
-from hailtime.serving.triton import ServerTls, TritonServer
+from hailtime.serving.tls import ServerTls, Tls
+from hailtime.serving.triton import TritonServer
 from tests.tiny_run import write_tiny_run
 from tests.triton.asking import base_s, key_of
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from hailtime.serving.control import Tls
+from hailtime.serving.tls import Tls
 
 
 def add_server_arguments(parser: argparse.ArgumentParser) -> None:

@@ -39,10 +39,16 @@ class Served:
             text,
         )
 
-    def with_plan(self, versions: tuple[int, ...], rollout: Rollout, revision: str = "") -> "Served":
+    def with_plan(self, versions: tuple[int, ...], rollout: Rollout) -> "Served":
         """The same config with other versions loaded and another plan."""
         config = text_format.Parse(self.text, model_config_pb2.ModelConfig())
-        _set_plan(config, versions, rollout, revision)
+        _set_plan(config, versions, rollout)
+        return Served.from_text(text_format.MessageToString(config))
+
+    def with_rule(self, rule: str) -> "Served":
+        """The same config with the rule that clients fall back to."""
+        config = text_format.Parse(self.text, model_config_pb2.ModelConfig())
+        config.parameters["rule"].string_value = rule
         return Served.from_text(text_format.MessageToString(config))
 
 
@@ -63,7 +69,6 @@ def write_config(
     n_instances: int = 1,
     n_threads: int = 1,
     on_gpu: bool = False,
-    revision: str = "",
 ) -> str:
     """The text of a config.pbtxt. One thread an instance is fastest at batch 1, so scale by instances."""
     config = model_config_pb2.ModelConfig(name=MODEL_NAME, backend="onnxruntime", max_batch_size=MAX_BATCH_SIZE)
@@ -79,7 +84,7 @@ def write_config(
     config.dynamic_batching.SetInParent()  # no delay: a batch is what waits while the model is busy
     config.parameters["intra_op_thread_count"].string_value = str(n_threads)
     config.parameters["schema"].string_value = schema.to_json()
-    _set_plan(config, versions, rollout, revision)
+    _set_plan(config, versions, rollout)
     return text_format.MessageToString(config)
 
 
@@ -124,7 +129,7 @@ def store_config(repository: Path, config: Served | None) -> None:
         store_file(file, config.text)
 
 
-def _set_plan(config: model_config_pb2.ModelConfig, versions: tuple[int, ...], rollout: Rollout, revision: str) -> None:
+def _set_plan(config: model_config_pb2.ModelConfig, versions: tuple[int, ...], rollout: Rollout) -> None:
     config.version_policy.specific.versions[:] = sorted(versions)
     config.parameters["rollout"].string_value = rollout.to_json()
-    config.parameters["revision"].string_value = revision or new_revision()
+    config.parameters["revision"].string_value = new_revision()

@@ -1,7 +1,6 @@
 """The calls to a running Triton that a deployment makes; every failure is a DeployError that says what to do."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,20 +14,12 @@ from hailtime.errors import DeployError
 from hailtime.schema import MODEL_NAME
 from hailtime.serving.access import KEY_HEADER, KEY_VARIABLE, key_file, read_key
 from hailtime.serving.config_file import MAX_BATCH_SIZE, Served, store_config
+from hailtime.serving.tls import Tls
 
 KINDS = {"numeric": "FP32", "categorical": "BYTES", "requested_at": "INT64"}
 # A reload waits for the requests in flight and starts a process for each version: 0.5 to 2.5 s measured
 LOAD_TIMEOUT_S = 120.0
 ASK_TIMEOUT_S = 10.0
-
-
-@dataclass(frozen=True)
-class Tls:
-    """How to trust a server that speaks TLS, and who we are where it asks for that; files in PEM."""
-
-    ca: Path
-    certificate: Path | None = None
-    certificate_key: Path | None = None
 
 
 class TritonControl:

@@ -57,6 +57,12 @@ def read_schema(content: bytes, where: Path) -> Schema:
         raise DeployError(f"schema.json of {where} cannot be read: {error}") from error
 
 
+def read_rule(content: bytes) -> str:
+    """The rule that clients fall back to, as JSON out of a model file; "" in a file that has none."""
+    model = onnx.load_model_from_string(content)
+    return next((entry.value for entry in model.metadata_props if entry.key == "hailtime.rule"), "")
+
+
 def read_probe(content: bytes, schema: Schema) -> Probe:
     """The probe rows, of the types and widths that go over the wire."""
     try:

@@ -11,11 +11,12 @@ from hailtime.errors import DeployError
 from hailtime.locking import locked
 from hailtime.rollout import Rollout
 from hailtime.serving.config_file import Served, store_config
-from hailtime.serving.control import Tls, TritonControl
+from hailtime.serving.control import TritonControl
 from hailtime.serving.history import Change, announce, new_change, read_history, write_down
 from hailtime.serving.places import LOCK, check_writable, version_folder
 from hailtime.serving.repository import is_intact, read_origin
-from hailtime.serving.switch import check_identity, loadable, previous_version, restore, settle, switch
+from hailtime.serving.switch import check_identity, planned, previous_version, restore, settle, switch
+from hailtime.serving.tls import Tls
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +36,7 @@ def rollback(
     """
     check_writable(repository)
     if offline:
-        with locked(repository / LOCK, DeployError):
-            before = _served(repository)
-            config, change = _way_back(repository, before, version, why, alone=True)
-            announce(repository, change)
-            store_config(repository, config)
-            write_down(repository, change)
-            return config.rollout
+        return _go_back_on_disk(repository, version, why)
     with TritonControl(url, repository, tls) as control, locked(repository / LOCK, DeployError):
         before = _served(repository)
         check_identity(repository, control, before)
@@ -50,6 +45,18 @@ def rollback(
         except _NotBeside as error:
             log.warning("it does not load beside the version that is live (%s), so alone", error)
         return _go_back(repository, control, before, version, why, alone=True)
+
+
+def _go_back_on_disk(repository: Path, version: int | None, why: str) -> Rollout:
+    with locked(repository / LOCK, DeployError):
+        config, change = _way_back(repository, _served(repository), version, why, alone=True)
+        try:
+            announce(repository, change)
+            store_config(repository, config)
+            write_down(repository, change)
+        except OSError as error:
+            raise DeployError(f"the plan in {repository} cannot be written: {error}") from error
+        return config.rollout
 
 
 class _NotBeside(DeployError):
@@ -81,7 +88,7 @@ def _way_back(repository: Path, before: Served, version: int | None, why: str, a
     target = _target(repository, before.rollout, version)
     plan = Rollout(target)
     beside = set() if alone else {*before.rollout.versions, *before.versions}
-    config = before.with_plan(loadable(repository, plan, beside), plan)
+    config = planned(repository, before, plan, beside)
     origin = read_origin(version_folder(repository, target))
     return config, new_change("rollback", target, plan, config.revision, origin, why)
 

@@ -22,7 +22,7 @@ from hailtime.serving.history import (
     withdraw,
     write_down,
 )
-from hailtime.serving.model_file import Probe, read_probe, read_schema
+from hailtime.serving.model_file import Probe, read_probe, read_rule, read_schema
 from hailtime.serving.places import INCOMING, folder_in, version_folder
 from hailtime.serving.repository import empty_trash, is_intact, prune
 
@@ -84,6 +84,22 @@ def restore(repository: Path, control: TritonControl, before: Served | None) -> 
     except Exception as error:  # the first error matters more, and the config on disk is the earlier one
         log.warning("the earlier config could not be loaded: %s", error)
         return f"the earlier config is in place, but the server did not take it ({error}): restart the server"
+
+
+def planned(repository: Path, before: Served, plan: Rollout, also: Iterable[int]) -> Served:
+    """The config of this plan, with the rule of its stable version; of `also` is loaded what is whole."""
+    config = before.with_plan(loadable(repository, plan, also), plan)
+    return config.with_rule(stable_rule(repository, plan))
+
+
+def still_asked(repository: Path, before: Served, plan: Rollout) -> set[int]:
+    """Versions beside the plan's: those that clients ask who read the plan before, and the one a rollback goes to."""
+    previous = previous_version(repository, plan.stable)
+    return {*before.rollout.versions, *([previous] if previous else [])}
+
+
+def stable_rule(repository: Path, plan: Rollout) -> str:
+    return read_rule((version_folder(repository, plan.stable) / "model.onnx").read_bytes())
 
 
 def loadable(repository: Path, plan: Rollout, also: Iterable[int]) -> tuple[int, ...]:

@@ -15,7 +15,6 @@ import tempfile
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -26,26 +25,13 @@ from tritonclient.utils import InferenceServerException
 from hailtime.errors import ServerError
 from hailtime.schema import MODEL_NAME
 from hailtime.serving.access import KEY_NAME, RESTRICTED, make_key
+from hailtime.serving.tls import ServerTls, first_certificate, server_options
 from hailtime.serving.triton_install import Installation, find_or_install
 
 logger = logging.getLogger(__name__)
 
 SHARED_MEMORY = Path("/dev/shm")
 STOP_TIMEOUT_S = 10  # what requests in flight and unloading may take; measured 2-3 s, Triton looks once a second
-
-
-@dataclass(frozen=True)
-class ServerTls:
-    """gRPC over TLS; files in PEM. With `client_ca` only those are answered whose certificate it signed."""
-
-    certificate: Path
-    certificate_key: Path
-    client_ca: Path | None = None
-
-    def __post_init__(self) -> None:
-        for file in (self.certificate, self.certificate_key, self.client_ca):
-            if file is not None and not file.is_file():
-                raise ServerError(f"TLS needs files in PEM, {file} is not there: docs/security.md makes them")
 
 
 class TritonServer:
@@ -188,7 +174,7 @@ class TritonServer:
             command.append(f"--http-restricted-api={RESTRICTED}:{KEY_NAME}={key}")
         else:
             command.append("--allow-http=false")
-        command += _tls_options(self._tls)
+        command += server_options(self._tls)
         if (self.repository / MODEL_NAME / "config.pbtxt").is_file():
             command.append(f"--load-model={MODEL_NAME}")
         if installation.backends is not None:
@@ -227,7 +213,7 @@ class TritonServer:
             shown = ssl.get_server_certificate((self._address, self._ports["grpc"]), timeout=5.0)
         except OSError:
             return False
-        if ssl.PEM_cert_to_DER_cert(shown) != _first_certificate(tls.certificate):
+        if ssl.PEM_cert_to_DER_cert(shown) != first_certificate(tls.certificate):
             raise ServerError(f"another server answers at {self.url}, with another certificate: choose another port")
         return True
 
@@ -265,23 +251,6 @@ def _bind(host: str, name: str, port: int) -> socket.socket:
         way_out = f"stop what listens there or choose another, as with --{name}-port"
         raise ServerError(f"{name} port {port} of {host} must be free: {error}; {way_out}") from error
     return sock
-
-
-def _tls_options(tls: ServerTls | None) -> list[str]:
-    if tls is None:
-        return []
-    options = [f"--grpc-server-cert={tls.certificate}", f"--grpc-server-key={tls.certificate_key}"]
-    if tls.client_ca is None:
-        return ["--grpc-use-ssl=true", *options]
-    return ["--grpc-use-ssl-mutual=true", f"--grpc-root-cert={tls.client_ca}", *options]
-
-
-def _first_certificate(file: Path) -> bytes:
-    """The server's own certificate of a chain, DER."""
-    try:
-        return ssl.PEM_cert_to_DER_cert(re.findall(r"-+BEGIN CERT.*?END CERTIFICATE-+", file.read_text(), re.DOTALL)[0])
-    except (IndexError, ValueError) as error:
-        raise ServerError(f"a certificate must be in PEM, {file} is not") from error
 
 
 def _kill_group(leader: int) -> None:
