@@ -14,6 +14,7 @@ from hailtime.errors import ModelUnavailable, PredictionError, RequestError, Ser
 from hailtime.serving.deploy import deploy
 from hailtime.serving.triton import TritonServer
 from tests.tiny_run import TINY_SCHEMA, tiny_answers, tiny_rows, write_tiny_run
+from tests.triton.asking import key_of
 
 pytestmark = pytest.mark.triton
 
@@ -119,12 +120,12 @@ def test_version_unloaded_since_the_plan_was_read_is_followed_by_the_next(serve,
 def test_client_waits_for_a_model_and_tells_when_it_is_gone(serve, models):
     server, (rows, _) = serve(models), rows_and_answers(1)
     with EtaClient(server.url, DEADLINE_S) as client:
-        with pytest.raises(ModelUnavailable, match="loaded is: nothing"):
+        with pytest.raises(ModelUnavailable, match="does not serve the model"):
             client.wait_ready(timeout_s=0)
         deploy_tiny(models, server.url, base_s=100)
         client.wait_ready(timeout_s=DEADLINE_S)
         with InferenceServerClient(server.url) as administrator:
-            administrator.unload_model("pickup_eta")
+            administrator.unload_model("pickup_eta", headers=key_of(models))
         with pytest.raises(ModelUnavailable, match=r"does not serve the model: .*pickup_eta"):
             client.predict(rows[0])
 
