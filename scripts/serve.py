@@ -1,6 +1,7 @@
 """Serves a model repository with a real Triton until Ctrl-C: python scripts/serve.py [--repository model_repository]
 
-Takes the `tritonserver` on PATH, else sets up an embedded one in `.triton/` first (once, half a minute).
+Takes the `tritonserver` on PATH, else sets up an embedded one in `.triton/` first (once, half a minute). Only who has
+the key in the file beside the repository may load models; docs/security.md says more.
 """
 
 import argparse
@@ -11,6 +12,8 @@ from types import FrameType
 
 from hailtime.errors import ServerError
 from hailtime.report import run_script
+from hailtime.serving.access import key_file
+from hailtime.serving.tls import ServerTls
 from hailtime.serving.triton import TritonServer
 from hailtime.serving.triton_install import find_or_install
 
@@ -30,29 +33,45 @@ def main() -> None:
         arguments.http_port,
         arguments.metrics_port,
         arguments.log or arguments.repository / "triton.log",
+        tls=ServerTls(arguments.tls[0], arguments.tls[1], arguments.client_ca) if arguments.tls else None,
         installation=installation,
     )
     try:
         with server:
-            print(f"repository: {server.repository}")
-            print(f"gRPC:       {server.url}\nHTTP:       http://{server.http_url}\nmetrics:    {server.metrics_url}")
-            print("Ctrl-C stops it", flush=True)
+            tell(server)
             status = server.wait()
             raise ServerError(f"Triton ended by itself with status {status}, its log is in {server.log}")
     except KeyboardInterrupt:
         print("stopped")
 
 
+def tell(server: TritonServer) -> None:
+    print(f"repository: {server.repository}")
+    print(f"gRPC:       {server.url}")
+    if server.http_url:
+        print(f"HTTP:       http://{server.http_url}")
+    print(f"metrics:    {server.metrics_url}")
+    print(f"key:        {key_file(server.repository)}")
+    print("Ctrl-C stops it", flush=True)
+
+
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Serve a model repository with Triton.")
     parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="the folder of models")
-    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in, who may then load models")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines ask; use --tls then")
     parser.add_argument("--grpc-port", type=int, default=8001, help="0 picks a free one, as with the others")
-    parser.add_argument("--http-port", type=int, default=8000)
+    parser.add_argument("--http-port", type=int, help="serve HTTP as well, which is off unless a port is given")
     parser.add_argument("--metrics-port", type=int, default=8002)
+    parser.add_argument("--tls", type=Path, nargs=2, metavar=("CERT", "KEY"), help="gRPC over TLS; files in PEM")
+    parser.add_argument(
+        "--client-ca", type=Path, metavar="CA", help="with --tls: only clients with a certificate of it"
+    )
     parser.add_argument("--log", type=Path, help="the file Triton writes to, triton.log in the repository if not given")
     parser.add_argument("--install-only", action="store_true", help="set the embedded server up and exit")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.client_ca and not arguments.tls:
+        parser.error("--client-ca needs --tls CERT KEY")
+    return arguments
 
 
 def _stop(signal_number: int, frame: FrameType | None) -> None:

@@ -12,7 +12,7 @@ import hailtime
 PACKAGE = Path(hailtime.__file__).parent
 # The line, and what may be used anywhere on it. A file is in the first row whose names it is listed under.
 LINE = [
-    ["errors", "schema", "rollout", "locking", "whole_folder", "report"],
+    ["errors", "schema", "rollout", "rule", "locking", "whole_folder", "report"],
     ["sources"],
     ["preparation.exact", "preparation.clock_changes", "preparation.conform", "preparation.rules"],
     ["preparation.rule_settings", "preparation.rule_kinds", "preparation.time_rule_kinds"],
@@ -25,7 +25,7 @@ LINE = [
     ["conditions"],
     ["preparation.split", "preparation.prepared", "preparation.parts", "preparation.stopwatch"],
     ["preparation.profile_numbers", "preparation.profile"],
-    ["preparation.time_order", "preparation.repeats", "preparation.spark_session"],
+    ["preparation.ahead", "preparation.time_order", "preparation.repeats", "preparation.spark_session"],
     ["preparation.engines", "preparation.spark"],
     ["preparation.leakage_scores", "preparation.leakage"],
     ["preparation.page_style", "preparation.page_html", "preparation.page_pictures", "preparation.page_verdict"],
@@ -39,7 +39,7 @@ LINE = [
     ["serving"],
     ["client"],
 ]
-SHARED = {"errors", "schema", "rollout"}  # what the client may import beside its own
+SHARED = {"errors", "schema", "rollout", "rule"}  # what the client may import beside its own
 
 
 def modules():

@@ -37,7 +37,7 @@ def rows_of(n):
 def test_dict_gives_one_prediction():
     with EtaClient(transport=StandIn()) as client:
         one = client.predict({**ROW, "pickup_lat": 43.5, "speed_mps": 8.5})
-    assert one == Prediction(p10_s=76.0, p50_s=152.0, p90_s=304.0, model_version="1", source="triton")
+    assert one == Prediction(p10_s=76.0, p50_s=152.0, p90_s=304.0, version="1", path="triton")
 
 
 @pytest.mark.parametrize("of", [list, tuple, pd.DataFrame, pl.DataFrame], ids=["list", "tuple", "pandas", "polars"])
@@ -57,13 +57,14 @@ def test_predictions_are_a_sequence():
 
 
 def test_predictions_become_a_pandas_frame():
-    frame = pd.DataFrame(EtaClient(transport=StandIn()).predict(rows_of(2)).to_dict())
+    frame = pd.DataFrame(EtaClient(transport=StandIn()).predict(rows_of(2), request_id="r7").to_dict())
     assert frame.iloc[1].to_dict() == {
+        "request_id": "r7/1",
         "p10_s": 72.25,
         "p50_s": 144.5,
         "p90_s": 289.0,
-        "model_version": "1",
-        "source": "triton",
+        "version": "1",
+        "path": "triton",
     }
 
 

@@ -1,5 +1,7 @@
 """How the client learns from the server which version to ask, and what it does when the server has moved on."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -21,8 +23,22 @@ def test_plan_is_read_once_and_again_when_it_is_due():
     assert len(server.config_calls) == 1
     server.served = model_config(stable=2)
     clock.now += 0.2
-    assert client.predict(ROW).model_version == "2"
-    assert server.config_calls == [0.5, 0.25]  # a plan at hand is refreshed in half of the deadline at most
+    assert client.predict(ROW).version == "1"  # nobody waits for the new one
+    assert client.wait_idle()
+    assert client.predict(ROW).version == "2"
+    assert server.config_calls == [0.5, 0.5]
+
+
+def test_plan_that_hangs_slows_no_call():
+    clock, server, hangs = Clock(), StandIn(), threading.Event()
+    client = EtaClient(transport=server, clock=clock)
+    client.predict(ROW)
+    server.config = lambda timeout_s: hangs.wait(10)
+    for _ in range(30):
+        clock.now += 5
+        assert client.predict(ROW).version == "1"
+    hangs.set()
+    client.close()
 
 
 def test_failed_refresh_keeps_the_old_plan_and_is_not_tried_at_every_call(caplog):
@@ -30,16 +46,17 @@ def test_failed_refresh_keeps_the_old_plan_and_is_not_tried_at_every_call(caplog
     client = EtaClient(transport=server, clock=clock)
     client.predict(ROW)
     clock.now += 5
-    assert [client.predict(ROW).model_version for _ in range(3)] == ["1"] * 3
-    assert len(server.config_calls) == 2
+    assert [client.predict(ROW).version for _ in range(3)] == ["1"] * 3
+    assert client.wait_idle()
+    assert (len(server.config_calls), client.counts["plans not read"]) == (2, 1)
     assert "going on with the old one: nobody is there" in caplog.text
 
 
 def test_first_plan_that_cannot_be_read_is_told_and_read_at_the_next_call():
-    client = EtaClient(transport=StandIn(config_fails=[DOWN]))
+    client = EtaClient(transport=StandIn(config_fails=[DOWN] * 3))
     with pytest.raises(ServerUnavailable):
         client.predict(ROW)
-    assert client.predict(ROW).model_version == "1"
+    assert client.predict(ROW).version == "1"
 
 
 @pytest.mark.parametrize(
@@ -67,7 +84,7 @@ def test_refused_version_is_tried_once_more_by_the_new_plan(refusal):
     client = EtaClient(transport=server)
     client.predict(ROW)
     server.served = model_config(stable=2)
-    assert client.predict(ROW).model_version == "2"
+    assert client.predict(ROW).version == "2"
     assert [version for version, _, _ in server.infer_calls] == [1, 1, 2]
 
 
@@ -79,7 +96,7 @@ def test_version_refused_amid_a_split_gives_all_rows_from_the_next():
     many = client.predict([{**ROW, "pickup_lat": 43.5, "speed_mps": i} for i in range(6)])
     # 100 for each version number + 43.5 + i
     np.testing.assert_array_equal(many.p50_s, 243.5 + np.arange(6, dtype=np.float32))
-    assert many.model_version == "2"
+    assert many.version == "2"
 
 
 def test_version_refused_twice_is_told():

@@ -14,8 +14,9 @@ from tritonclient.grpc import model_config_pb2
 
 from hailtime.errors import DeployError
 from hailtime.rollout import Rollout
-from hailtime.serving.deploy import publish, read_config, write_config
-from hailtime.serving.repository import check_version, quarantine, version_folder
+from hailtime.serving.config_file import read_config, write_config
+from hailtime.serving.places import version_folder
+from hailtime.serving.repository import check_version, prune, publish, quarantine
 from tests.tiny_run import TINY_SCHEMA, store_model, tiny_model, write_tiny_run
 
 PLAN = Rollout(stable=3, canary=4, canary_percent=5)
@@ -230,6 +231,48 @@ def test_model_folder_that_leads_out_of_the_repository_is_refused(run, models, t
     with pytest.raises(DeployError, match=r"must lie in its repository, .* leads to .*elsewhere"):
         publish(run, models)
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("name", [".incoming", ".quarantine", ".trash"])
+def test_folder_of_the_repository_that_leads_out_of_it_is_refused(run, models, tmp_path, name):
+    publish(run, models)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/kept").write_text("somebody's")
+    (models / name).symlink_to(tmp_path / "elsewhere")
+    use = {
+        ".incoming": lambda: publish(run, models),
+        ".quarantine": lambda: quarantine(models, 1, "its answers were wrong"),
+        ".trash": lambda: prune(models, needed=()),
+    }
+    with pytest.raises(DeployError, match=rf"{name} must lie in its repository, .* leads to .*elsewhere"):
+        use[name]()
+    assert (tmp_path / "elsewhere/kept").exists()
+
+
+def test_version_that_is_a_link_is_refused(run, models, tmp_path):
+    publish(run, models)
+    (models / "pickup_eta/1").rename(tmp_path / "moved")
+    (models / "pickup_eta/1").symlink_to(tmp_path / "moved")
+    with pytest.raises(DeployError, match=r"1 must lie in its repository, .* leads to .*moved"):
+        version_folder(models, 1)
+
+
+def test_file_that_is_a_link_to_the_same_content_is_noticed(run, models, tmp_path):
+    folder = models / "pickup_eta" / str(publish(run, models))
+    (folder / "model.onnx").rename(tmp_path / "model.onnx")
+    (folder / "model.onnx").symlink_to(tmp_path / "model.onnx")
+    with pytest.raises(DeployError, match=r"changed since: model\.onnx"):
+        check_version(folder)
+
+
+@pytest.mark.parametrize("name", ["../outside.txt", "/etc/hostname", "sub/file"])
+def test_manifest_that_names_files_elsewhere_is_refused(run, models, name):
+    folder = models / "pickup_eta" / str(publish(run, models))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["sha256"][name] = "0" * 64
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DeployError, match=f"changed since: {name}"):
+        check_version(folder)
 
 
 @pytest.mark.parametrize("version", ["../../etc", "1", 0, -1, True, 1.0], ids=repr)

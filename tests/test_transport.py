@@ -10,7 +10,8 @@ import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import serialize_byte_tensor
 
-from hailtime.client.transport import GrpcTransport, bytes_tensor
+from hailtime.client.messages import bytes_tensor
+from hailtime.client.transport import GrpcTransport
 from hailtime.errors import (
     ConfigError,
     DeadlineExceeded,

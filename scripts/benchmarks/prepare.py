@@ -20,8 +20,12 @@ from rich.table import Table
 
 from benchmarks import prepare_by_hand
 from hailtime.config import CONFIGS
+from hailtime.preparation.ahead import ahead
+from hailtime.preparation.clean import clean_rows, cleaning_plan
 from hailtime.preparation.dataset import prepare
+from hailtime.preparation.join import ConditionJoin, keys_of
 from hailtime.report import console
+from hailtime.schema import Schema
 from hailtime.sources import RawData
 from hailtime.sources.files import load as load_files
 from hailtime.sources.simulated_city import load as load_city
@@ -78,7 +82,20 @@ def hailtime_job(trips: Path, out: Path) -> dict[str, Any]:
     raw = load_files(trips / "trips", {name: _as_it_is(name) for name in names})
     tables = {name: pl.read_parquet(trips / f"{name}.parquet") for name in TABLES}
     prepared = prepare(RawData(raw.trips, tables), settings(), out)
-    return {"stages_s": prepared.report["seconds"]}
+    return {"stages_s": prepared.report["seconds"], "clean_and_join_s": clean_and_join_s(RawData(raw.trips, tables))}
+
+
+def clean_and_join_s(raw: RawData) -> float:
+    """Reading, every rule of one row, and both joins, block by block as they come; nothing is sorted or written."""
+    source = settings()
+    schema = Schema.from_dict(source["schema"])
+    plan = cleaning_plan(schema, source["rules"], keys_of(schema, source["conditions"]))
+    start = time.perf_counter()
+    joins = ConditionJoin(raw.conditions, schema, source["conditions"])
+    rows = 0
+    for good, _, _ in ahead(lambda block: clean_rows(block, plan), raw.blocks()):
+        rows += joins.join(good.select(plan.columns)).height
+    return time.perf_counter() - start
 
 
 def _as_it_is(name: str) -> Any:
@@ -122,10 +139,10 @@ def contents(out: Path) -> dict[str, Any]:
 
 def main() -> None:
     name, trips, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    start, cpu = time.perf_counter(), time.process_time()
+    start = time.perf_counter()
     extra = JOBS[name](trips, out)
-    spent = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
-    sys.stdout.write(json.dumps({**spent, "peak_gb": peak_gb(), **extra}) + "\n")
+    spent_s = time.perf_counter() - start - extra.get("clean_and_join_s", 0.0)
+    sys.stdout.write(json.dumps({"seconds": spent_s, "peak_gb": peak_gb(), **extra}) + "\n")
 
 
 def peak_gb() -> float:
@@ -149,9 +166,12 @@ def show(figures: dict[str, Any]) -> None:
         table.add_row(name, *cells)
     console().print(table)
     stages = figures["jobs"]["hailtime"]["stages_s"]
-    console().print("Hailtime's stages, s: " + ", ".join(f"{name} {spent:.1f}" for name, spent in stages.items()))
-    busy = stages["clean"] + stages["join"]
-    console().print(f"cleaning and joining alone: {figures['rows'] / busy / 1e6:.2f} million rows/s")
+    rows_per_s = figures["rows"] / figures["jobs"]["hailtime"]["clean_and_join_s"]
+    console().print(f"reading, cleaning and joining alone: {rows_per_s / 1e6:.2f} million rows/s")
+    console().print(
+        "Hailtime's stages, s (some run beside each other): "
+        + ", ".join(f"{name} {spent:.1f}" for name, spent in stages.items())
+    )
 
 
 if __name__ == "__main__":

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hailtime.preparation.prepared import Prepared
+from hailtime.rule import FallbackRule
 from hailtime.schema import Schema
 from hailtime.training.features import (
+    UNKNOWN,
     FeatureSpec,
     categorical_feature_names,
     numeric_feature_names,
@@ -103,6 +105,24 @@ class Rule:
         )
         slope = float((y_2 - y_1) / (x_2 - x_1)) if x_2 > x_1 else 0.0
         return float(y_1 - slope * x_1), slope
+
+
+def portable_rule(prepared: Prepared, spec: FeatureSpec) -> FallbackRule:
+    """The rule fitted on the training part as a client can hold it, P10 and P90 from the calibration part.
+
+    The spread is that of pickup time over rule: one rider in ten waits less than its P10, one in ten more than its P90.
+    """
+    schema = prepared.schema
+    train, later = table(prepared, spec, "train"), table(prepared, spec, "calibration")
+    rule = Rule(schema).fit(train, later)
+    ratios = later.target_s / np.maximum(rule.predict(later), 1.0)
+    low, high = np.quantile(ratios, [0.1, 0.9])
+    lines, otherwise = {str(key): line for key, line in rule.table.items()}, rule.otherwise
+    if not rule.by_distance and schema.zone is not None:
+        zones = spec.vocabulary[schema.zone]
+        otherwise = rule.table.get(UNKNOWN, otherwise)
+        lines = {zones[code - 1]: line for code, line in rule.table.items() if code != UNKNOWN}
+    return FallbackRule(lines, otherwise, rule.middle_s, (min(float(low), 1.0), max(float(high), 1.0)))
 
 
 class LightGBM:

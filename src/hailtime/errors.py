@@ -7,6 +7,7 @@ HailtimeError
 ├── ExportError          the ONNX file does not say what the network says
 ├── DeployError          a model version was refused, or the repository cannot be written
 ├── ServerError          the embedded Triton cannot be set up or started
+├── LogError             what came true could not be written down: report it again
 └── PredictionError      no answer for these rows
     ├── RequestError     the rows are wrong: mend them, do not retry
     ├── ServerUnavailable  nobody answers at the address: retry or fall back
@@ -44,6 +45,10 @@ class DeployError(HailtimeError):
 
 class ServerError(HailtimeError):
     """The embedded Triton cannot be set up or started."""
+
+
+class LogError(HailtimeError):
+    """What came true could not be written down: report it again."""
 
 
 class PredictionError(HailtimeError):

@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, compose, helper
 
+from hailtime.baselines import portable_rule
 from hailtime.errors import ExportError
 from hailtime.histograms import reference_histograms
 from hailtime.preparation.prepared import Prepared
@@ -131,6 +132,7 @@ def _add_metadata(model: onnx.ModelProto, run: Run, prepared: Prepared, report: 
     metrics = run.folder / "metrics.json"
     content = {
         "hailtime.schema": run.schema.to_json(),
+        "hailtime.rule": portable_rule(prepared, run.spec).to_json(),
         "hailtime.run": run.folder.name,
         "hailtime.export": json.dumps(report),
         "hailtime.metrics": metrics.read_text() if metrics.exists() else "{}",

@@ -1,5 +1,12 @@
-"""The rollout plan: which version of the model answers whom. It lives in Triton's model config as `rollout`."""
+"""The rollout plan: which version of the model answers whom. It lives in Triton's model config as `rollout`.
 
+stable ──with_canary──▶ stable + canary at x % ──promoted──▶ the candidate is stable
+       ──with_shadow──▶ stable + shadow        ──aborted───▶ stable as before
+
+A canary or a shadow is the candidate. There is one at a time: a new one takes the place of the one before.
+"""
+
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 
@@ -24,6 +31,45 @@ class Rollout:
         if isinstance(percent, bool) or not isinstance(percent, int | float) or not 0 <= percent <= 100:
             raise DeployError(f"a rollout's canary_percent must be 0 to 100, got {percent!r}")
 
+    @property
+    def candidate(self) -> int | None:
+        """The version that is being tried, the canary or else the shadow."""
+        return self.canary if self.canary is not None else self.shadow
+
+    @property
+    def versions(self) -> set[int]:
+        """Every version that somebody who follows this plan asks."""
+        return {version for version in (self.stable, self.canary, self.shadow) if version is not None}
+
+    def version_for(self, request_id: str) -> int:
+        """Who answers this request: the same for the same id as long as the plan holds.
+
+        A larger share keeps those who had the canary before; another canary draws others.
+        """
+        if self.canary is None:
+            return self.stable
+        digest = hashlib.blake2b(f"{self.canary}:{request_id}".encode(), digest_size=8).digest()
+        is_chosen = int.from_bytes(digest, "big") < self.canary_percent / 100 * 2**64
+        return self.canary if is_chosen else self.stable
+
+    def with_canary(self, version: int, percent: float) -> "Rollout":
+        """`version` answers `percent` of the requests, the stable version the others."""
+        check_percent(percent)
+        return Rollout(self.stable, canary=self._not_stable(version), canary_percent=percent)
+
+    def with_shadow(self, version: int) -> "Rollout":
+        """`version` is asked beside the stable one, and nobody hears its answers."""
+        return Rollout(self.stable, shadow=self._not_stable(version))
+
+    def promoted(self) -> "Rollout":
+        """The candidate answers everybody."""
+        return Rollout(self._candidate("promote"))
+
+    def aborted(self) -> "Rollout":
+        """The stable version answers everybody, the candidate nobody."""
+        self._candidate("abort")
+        return Rollout(self.stable)
+
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 
@@ -37,3 +83,24 @@ class Rollout:
         if not isinstance(entries, dict) or "stable" not in entries:
             raise DeployError(f"a rollout plan must name its stable version, got {text[:60]!r}")
         return cls(**{name: entries[name] for name in cls.__slots__ if name in entries})
+
+    def _candidate(self, verb: str) -> int:
+        if self.candidate is None:
+            raise DeployError(
+                f"there must be a canary or a shadow to {verb}, version {self.stable} answers everybody: "
+                "python scripts/deploy.py RUN --canary 5"
+            )
+        return self.candidate
+
+    def _not_stable(self, version: int) -> int:
+        if version == self.stable:
+            raise DeployError(
+                f"a canary or a shadow must be another version than the stable one, got {version} for both"
+            )
+        return version
+
+
+def check_percent(percent: float) -> None:
+    """DeployError when a canary cannot have this share."""
+    if not 0 < percent < 100:
+        raise DeployError(f"a canary must answer more than 0 and less than 100 %, got {percent:g}: promote or abort")

@@ -5,6 +5,8 @@ import json
 import numpy as np
 from tritonclient.grpc import InferenceServerClient, InferInput
 
+from hailtime.errors import ServerError
+from hailtime.serving.access import KEY_HEADER, read_key
 from tests.tiny_run import tiny_rows
 
 KINDS = {"numeric": "FP32", "categorical": "BYTES", "requested_at": "INT64"}
@@ -21,6 +23,11 @@ def ask(url, rows, version="", kinds=KINDS):
         return client.infer("pickup_eta", inputs, str(version)).as_numpy("pickup_time_s")
 
 
+def key_of(repository):
+    """The header that lets one load models of this repository's server."""
+    return {KEY_HEADER: read_key(repository, ServerError)}
+
+
 def served_plan(url):
     """(versions loaded, rollout plan), as every client reads them."""
     with InferenceServerClient(url) as client:
@@ -30,3 +37,13 @@ def served_plan(url):
 
 def one_row(**changed):
     return {**tiny_rows(1), **changed}
+
+
+def base_s(url, version=""):
+    """The answer to a row of which nothing is known at midnight UTC: the tiny run's base_s."""
+    rows = one_row(
+        numeric=np.full((1, 3), np.nan, np.float32),
+        categorical=np.array([["", ""]]),
+        requested_at=np.array([[86_400 * 20_000]]),
+    )
+    return ask(url, rows, version)[0, 1]

@@ -24,7 +24,7 @@ def serve(installation):
     servers = []
 
     def start(repository, **options):
-        ports = {"grpc_port": 0, "http_port": 0, "metrics_port": 0, **options}
+        ports = {"grpc_port": 0, "metrics_port": 0, **options}
         servers.append(TritonServer(repository, installation=installation, **ports).start())
         return servers[-1]
 

@@ -14,6 +14,7 @@ from hailtime.errors import ModelUnavailable, PredictionError, RequestError, Ser
 from hailtime.serving.deploy import deploy
 from hailtime.serving.triton import TritonServer
 from tests.tiny_run import TINY_SCHEMA, tiny_answers, tiny_rows, write_tiny_run
+from tests.triton.asking import key_of
 
 pytestmark = pytest.mark.triton
 
@@ -53,7 +54,7 @@ def test_answers_are_the_models(url, of):
     with EtaClient(url, DEADLINE_S) as client:
         predictions = client.predict(of(rows))
     np.testing.assert_allclose(predictions.quantiles_s, answers, rtol=1e-5)
-    assert (predictions.model_version, predictions.source) == ("1", "triton")
+    assert (predictions.version, predictions.path) == ("1", "triton")
 
 
 def test_one_row_alone_and_with_nothing_known(url):
@@ -102,7 +103,7 @@ def test_requests_go_on_while_versions_come_and_go(serve, models):
         threading.Event().wait(0.5)
         stop.set()
     assert [thread.exception() for thread in asking] == [None] * 4
-    assert {(answer.model_version, answer.p50_s) for answer in answers} == {("1", 100), ("2", 200), ("3", 300)}
+    assert {(answer.version, answer.p50_s) for answer in answers} == {("1", 100), ("2", 200), ("3", 300)}
 
 
 def test_version_unloaded_since_the_plan_was_read_is_followed_by_the_next(serve, models):
@@ -110,21 +111,21 @@ def test_version_unloaded_since_the_plan_was_read_is_followed_by_the_next(serve,
     deploy_tiny(models, server.url, base_s=100)
     rows, _ = rows_and_answers(8)
     with EtaClient(server.url, DEADLINE_S, plan_refresh_s=3600) as client:
-        assert client.predict(rows).model_version == "1"
+        assert client.predict(rows).version == "1"
         for base_s in (200, 300):  # only one version before the stable one stays loaded
             deploy_tiny(models, server.url, base_s)
-        assert client.predict(rows).model_version == "3"
+        assert client.predict(rows).version == "3"
 
 
 def test_client_waits_for_a_model_and_tells_when_it_is_gone(serve, models):
     server, (rows, _) = serve(models), rows_and_answers(1)
     with EtaClient(server.url, DEADLINE_S) as client:
-        with pytest.raises(ModelUnavailable, match="loaded is: nothing"):
+        with pytest.raises(ModelUnavailable, match="does not serve the model"):
             client.wait_ready(timeout_s=0)
         deploy_tiny(models, server.url, base_s=100)
         client.wait_ready(timeout_s=DEADLINE_S)
         with InferenceServerClient(server.url) as administrator:
-            administrator.unload_model("pickup_eta")
+            administrator.unload_model("pickup_eta", headers=key_of(models))
         with pytest.raises(ModelUnavailable, match=r"does not serve the model: .*pickup_eta"):
             client.predict(rows[0])
 

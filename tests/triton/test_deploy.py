@@ -14,7 +14,7 @@ from hailtime.client import EtaClient
 from hailtime.errors import DeployError
 from hailtime.serving.deploy import activate, deploy, publish
 from tests.tiny_run import store_model, tiny_answers, tiny_model, tiny_rows, write_tiny_run
-from tests.triton.asking import ask, one_row, served_plan
+from tests.triton.asking import ask, base_s, served_plan
 
 pytestmark = pytest.mark.triton
 
@@ -24,16 +24,6 @@ STABLE_1 = {"stable": 1, "canary": None, "canary_percent": 0.0, "shadow": None}
 @pytest.fixture
 def models(tmp_path):
     return tmp_path / "models"
-
-
-def median_s(url, version=""):
-    """The answer to a row of which nothing is known at midnight UTC: the run's base_s."""
-    rows = one_row(
-        numeric=np.full((1, 3), np.nan, np.float32),
-        categorical=np.array([["", ""]]),
-        requested_at=np.array([[86_400 * 20_000]]),
-    )
-    return ask(url, rows, version)[0, 1]
 
 
 def test_deployed_run_is_live_and_says_so(serve, models, tmp_path):
@@ -49,16 +39,16 @@ def test_deployed_run_is_live_and_says_so(serve, models, tmp_path):
 
 def test_each_deployment_keeps_one_version_before_it(serve, models, tmp_path):
     server = serve(models)
-    for base_s in (100, 200, 300):
-        deploy(write_tiny_run(tmp_path / f"run{base_s}", base_s=base_s), models, server.url)
+    for seconds in (100, 200, 300):
+        deploy(write_tiny_run(tmp_path / f"run{seconds}", base_s=seconds), models, server.url)
     assert served_plan(server.url) == ([2, 3], {**STABLE_1, "stable": 3})
-    assert (median_s(server.url, 2), median_s(server.url, 3)) == (200, 300)
+    assert (base_s(server.url, 2), base_s(server.url, 3)) == (200, 300)
 
 
 def test_earlier_version_can_be_made_stable_again(serve, models, tmp_path):
     server = serve(models)
-    for base_s in (100, 200):
-        deploy(write_tiny_run(tmp_path / f"run{base_s}", base_s=base_s), models, server.url)
+    for seconds in (100, 200):
+        deploy(write_tiny_run(tmp_path / f"run{seconds}", base_s=seconds), models, server.url)
     assert activate(models, 1, server.url).previous == 2
     assert served_plan(server.url) == ([1, 2], STABLE_1)
 
@@ -85,7 +75,7 @@ def test_model_that_answers_otherwise_is_refused_and_quarantined(serve, models, 
     with pytest.raises(DeployError, match=f"{reason}; version 1 still answers"):
         deploy(tmp_path / "bad", models, server.url)
     assert served_plan(server.url) == ([1], STABLE_1)
-    assert median_s(server.url) == 100
+    assert base_s(server.url) == 100
     assert reason in (models / ".quarantine/pickup_eta-2/reason.txt").read_text()
     assert not (models / "pickup_eta/2").exists()
 
@@ -97,7 +87,7 @@ def test_truncated_model_is_refused_before_it_is_published(serve, models, tmp_pa
     store_model(run, (run / "model.onnx").read_bytes()[:-100])
     with pytest.raises(DeployError, match="not a whole ONNX file"):
         deploy(run, models, server.url)
-    assert median_s(server.url) == 100
+    assert base_s(server.url) == 100
     assert not (models / "pickup_eta/2").exists()
 
 
@@ -109,7 +99,7 @@ def test_file_that_breaks_after_publishing_is_refused_and_quarantined(serve, mod
     model.write_bytes(model.read_bytes()[:-100])
     with pytest.raises(DeployError, match=r"changed since: model.onnx; version 1 still answers"):
         activate(models, version, server.url)
-    assert median_s(server.url) == 100
+    assert base_s(server.url) == 100
     assert (models / f".quarantine/pickup_eta-{version}/reason.txt").exists()
 
 
@@ -126,7 +116,7 @@ def test_model_the_server_cannot_load_leaves_the_old_one_answering(serve, models
     with pytest.raises(DeployError, match=r"Triton did not load it: .*model\.onnx"):
         activate(models, version, server.url)
     assert served_plan(server.url) == ([1], STABLE_1)
-    assert median_s(server.url, 1) == 100
+    assert base_s(server.url, 1) == 100
 
 
 def test_first_deployment_that_fails_leaves_nothing_served(serve, models, tmp_path):
@@ -168,12 +158,12 @@ def test_no_request_fails_while_versions_change(serve, models, tmp_path):
 
 def test_restarted_server_serves_the_same_stable_version(serve, models, tmp_path):
     server = serve(models)
-    for base_s in (100, 200):
-        deploy(write_tiny_run(tmp_path / f"run{base_s}", base_s=base_s), models, server.url)
+    for seconds in (100, 200):
+        deploy(write_tiny_run(tmp_path / f"run{seconds}", base_s=seconds), models, server.url)
     server.stop()
     server.start()
     assert served_plan(server.url) == ([1, 2], {**STABLE_1, "stable": 2})
-    assert median_s(server.url, 2) == 200
+    assert base_s(server.url, 2) == 200
 
 
 def test_server_of_another_repository_is_noticed(serve, models, tmp_path):
@@ -195,7 +185,7 @@ def test_deploying_without_a_server_says_how_to_start_one(models, tmp_path):
 
 def test_deployments_at_the_same_time_happen_one_after_the_other(serve, models, tmp_path):
     server = serve(models)
-    runs = [write_tiny_run(tmp_path / f"run{base_s}", base_s=base_s) for base_s in (100, 200, 300)]
+    runs = [write_tiny_run(tmp_path / f"run{seconds}", base_s=seconds) for seconds in (100, 200, 300)]
     with ThreadPoolExecutor(3) as pool:
         releases = list(pool.map(lambda run: deploy(run, models, server.url), runs))
     assert sorted((r.version, r.previous) for r in releases) == [(1, None), (2, 1), (3, 2)]

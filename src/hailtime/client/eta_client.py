@@ -1,64 +1,118 @@
-"""The client a ride-hailing backend asks for pickup times; needs numpy and `tritonclient[grpc]`, nothing else."""
+"""The clients a ride-hailing backend asks for pickup times; they need numpy and `tritonclient[grpc]`, nothing else.
 
-import logging
-import threading
+`EtaClient` for threads, `AsyncEtaClient` for an event loop: the same settings, the same answers. What they do is in
+`asking.py`.
+"""
+
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, overload
+from typing import Any, Self, cast, overload
 
-import numpy as np
-from numpy.typing import NDArray
+from hailtime.client.asking import Asking
+from hailtime.client.background import Background, BackgroundTasks, BackgroundThread
+from hailtime.client.batching import AsyncBatchingTransport, BatchingTransport
+from hailtime.client.connection import Headers, Tls
+from hailtime.client.fallback import Fallback
+from hailtime.client.local_model import LocalModel
+from hailtime.client.observing import Counts, Observer, nobody
+from hailtime.client.plan import NoCache, PlanCache
+from hailtime.client.prediction import Prediction, Predictions
+from hailtime.client.prediction_log import NoLog, PredictionLog
+from hailtime.client.question import Rows
+from hailtime.client.servers import Settings
+from hailtime.client.steps import run, run_async
+from hailtime.client.transport import AsyncGrpcTransport, AsyncTransport, GrpcTransport, Transport
+from hailtime.errors import ConfigError
 
-from hailtime.client.prediction import Prediction, Predictions, check_answer
-from hailtime.client.request import Frame, PackedRows, RowPacker, is_frame
-from hailtime.client.transport import GrpcTransport, ModelConfig, Transport
-from hailtime.errors import (
-    ConfigError,
-    DeadlineExceeded,
-    HailtimeError,
-    ModelUnavailable,
-    PredictionError,
-    RequestError,
-    ServerUnavailable,
-)
-from hailtime.rollout import Rollout
-from hailtime.schema import MODEL_NAME, QUANTILES, Schema
-
-log = logging.getLogger(__name__)
-
-Rows = Sequence[Mapping[str, Any]] | Frame
+PLANS_WAITING, SHADOWS_WAITING = 16, 100  # 100: half a second of 200 calls/s; behind that, a shadow is behind
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """How to ask, as the server said it last."""
+class _Client:
+    """The settings of both clients, and the counts."""
 
-    config: ModelConfig
-    packer: RowPacker
-    rollout: Rollout
+    _asking: Asking
 
-    @classmethod
-    def from_config(cls, config: ModelConfig) -> Self:
-        try:
-            schema = Schema.from_json(config.parameters.get("schema", ""))
-            rollout = Rollout.from_json(config.parameters.get("rollout", ""))
-        except HailtimeError as error:
-            raise ModelUnavailable(
-                f"the served {MODEL_NAME} must carry its schema and rollout plan, deploy it again: {error}"
-            ) from error
-        return cls(config, RowPacker(schema), rollout)
+    def __init__(
+        self,
+        url: str | Sequence[str] = "127.0.0.1:8001",
+        deadline_s: float = 0.5,
+        *,
+        plan_refresh_s: float = 5.0,
+        fallback_model: Path | str | None = None,
+        answer_by_rule: bool = True,
+        cache: Path | str | None = None,
+        log: PredictionLog | None = None,
+        tls: Tls | None = None,
+        headers: Headers | None = None,
+        schema_fingerprint: str | None = None,
+        batch_wait_s: float = 0.0,
+        max_batch: int = 64,
+        observer: Observer = nobody,
+        transport: Any = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        settings = Settings(
+            deadline_s=deadline_s, plan_refresh_s=plan_refresh_s, schema_fingerprint=schema_fingerprint, clock=clock
+        )
+        if not 0 <= batch_wait_s < deadline_s or max_batch < 1:
+            raise ConfigError(f"batch_wait_s must be below deadline_s, max_batch from 1, {batch_wait_s=} {max_batch=}")
+        local = LocalModel(Path(fallback_model)) if fallback_model is not None else None
+        transports = _several(transport) or [self._connect(address, tls, headers) for address in _several(url)]
+        if not transports:
+            raise ConfigError("a client needs at least one url")
+        if batch_wait_s > 0:
+            transports = [self._batching(transport, batch_wait_s, max_batch) for transport in transports]
+        self.deadline_s, self.plan_refresh_s = deadline_s, plan_refresh_s
+        self._plans = self._background("hailtime-plan", PLANS_WAITING)
+        self._shadows = self._background("hailtime-shadow", SHADOWS_WAITING)
+        self._asking = Asking(
+            transports,
+            settings,
+            Fallback(local, answer_by_rule),
+            PlanCache(Path(cache)) if cache is not None else NoCache(),
+            log if log is not None else NoLog(),
+            observer,
+            cast(Background, self._plans),
+            cast(Background, self._shadows),
+        )
+
+    @property
+    def counts(self) -> Counts:
+        """`counts["answered by triton"]` and the like, since the client was made: answers by path, "not answered",
+        "retries", "canary failures", "shadows asked", "shadows answered", "shadows failed", "shadows dropped",
+        "plans not read".
+        """
+        return self._asking.counts
+
+    def _connect(self, url: str, tls: Tls | None, headers: Headers | None) -> Any:
+        raise NotImplementedError
+
+    def _batching(self, transport: Any, wait_s: float, max_rows: int) -> Any:
+        raise NotImplementedError
+
+    def _background(self, name: str, room: int) -> Any:
+        raise NotImplementedError
 
 
-class EtaClient:
+class EtaClient(_Client):
     """Asks the served model how long pickups will take. One client serves a whole backend: threads may share it.
 
-    - `url`: host:port of Triton's gRPC service
+    - `url`: host:port of Triton's gRPC service, or several that serve the same model: calls go round those that are
+      well, and over to the next within the same deadline
     - `deadline_s`: what one `predict` may take in all, whatever it has to do
-    - `plan_refresh_s`: how old the schema and the rollout plan read from the server may be; the calling thread reads
-      them again, in half of its deadline at most, and the old plan stays when that fails
-    - `transport`: another way to the model than gRPC to `url`; the client closes it
+    - `plan_refresh_s`: how old the schema and the rollout plan read from a server may be; they are read again in the
+      background, and the old plan stays when that fails
+    - `fallback_model`: an ONNX file, or a folder with model.onnx, that answers when no server does (`path` "local")
+    - `answer_by_rule`: whether the rule that came with the model answers after that (`path` "rule"); else an error does
+    - `cache`: a file to keep schema and rule in, for a start while no server answers
+    - `log`: every answer is in it before the caller has it
+    - `tls`, `headers`: encryption, and what a guarded server wants to see; a function is asked at each call
+    - `schema_fingerprint`: the only schema to accept of a server
+    - `batch_wait_s`, `max_batch`: how long, and for how many rows, a call waits for others to share one request
+    - `observer`: called after each `predict` with a `Call`, in the caller's thread
+    - `transport`: another way to the model than gRPC to `url`, or several; the client closes it
 
     >>> row = dict(
     ...     requested_at="2026-01-12T08:30:00-05:00",  # or an aware datetime, a Timestamp, epoch seconds
@@ -76,27 +130,6 @@ class EtaClient:
     2
     """
 
-    def __init__(
-        self,
-        url: str = "127.0.0.1:8001",
-        deadline_s: float = 0.5,
-        *,
-        plan_refresh_s: float = 5.0,
-        transport: Transport | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        if not deadline_s > 0 or not plan_refresh_s >= 0:
-            raise ConfigError(
-                f"deadline_s must be above 0 and plan_refresh_s not below, {deadline_s=} {plan_refresh_s=}"
-            )
-        self.deadline_s = deadline_s
-        self.plan_refresh_s = plan_refresh_s
-        self._transport = transport if transport is not None else GrpcTransport(url)
-        self._clock = clock
-        self._plan: _Plan | None = None
-        self._plan_due_at = 0.0
-        self._reading_plan = threading.Lock()
-
     def __enter__(self) -> Self:
         return self
 
@@ -106,106 +139,95 @@ class EtaClient:
         self.close()
 
     def close(self) -> None:
-        self._transport.close()
+        """Give the connections back; what runs in the background ends by its deadline, what waits there is dropped."""
+        self._plans.close()
+        self._shadows.close()
+        run(self._asking.servers.close())
 
     @overload
-    def predict(self, rows: Mapping[str, Any]) -> Prediction: ...
+    def predict(self, rows: Mapping[str, Any], request_id: str | None = None) -> Prediction: ...
     @overload
-    def predict(self, rows: Rows) -> Predictions: ...
-    def predict(self, rows: Mapping[str, Any] | Rows) -> Prediction | Predictions:
+    def predict(self, rows: Rows, request_id: str | None = None) -> Predictions: ...
+    def predict(self, rows: Mapping[str, Any] | Rows, request_id: str | None = None) -> Prediction | Predictions:
         """A `Prediction` for a dict, `Predictions` for a list of dicts or a pandas or Polars frame.
 
-        All of one answer comes from one version; no rows, no call. RequestError says what is wrong with the rows,
-        ServerUnavailable, ModelUnavailable and DeadlineExceeded why there is no answer, and a plain PredictionError is
-        for an answer that no rider should see.
+        All of one answer comes from one version, drawn by `request_id` where a canary is tried: the same id gets the
+        same version. Without it the first row's id counts, and one is made up when there is none. No rows, no call.
+        RequestError says what is wrong with the rows, ServerUnavailable, ModelUnavailable and DeadlineExceeded why
+        there is no answer, and a plain PredictionError is for an answer that no rider should see.
         """
-        if not isinstance(rows, Mapping) and _is_empty(rows):
-            return Predictions(np.empty((0, len(QUANTILES)), np.float32), model_version="")
-        gives_up_at = self._clock() + self.deadline_s
-        try:
-            quantiles_s, version = self._answer(rows, gives_up_at)
-        except DeadlineExceeded as error:
-            raise DeadlineExceeded(f"no answer within the deadline of {self.deadline_s:g} s: {error}") from error
-        predictions = Predictions(quantiles_s, str(version))
-        return predictions[0] if isinstance(rows, Mapping) else predictions
+        return run(self._asking.answer(rows, request_id))
 
     def wait_ready(self, timeout_s: float = 30.0) -> None:
-        """Returns when the model has answered a row of which nothing is known; after `timeout_s` the last error rises.
+        """Returns when a server has answered a row of which nothing is known; after `timeout_s` the last error rises.
 
         It is a real inference, because Triton calls a model ready whose worker is dead.
         """
-        gives_up_at = self._clock() + timeout_s
-        while True:
-            try:
-                attempt_until = self._clock() + self.deadline_s
-                plan = self._read_plan(attempt_until)
-                self._infer(plan, plan.packer.nothing_known(int(time.time())), attempt_until)
-                return
-            except (ServerUnavailable, ModelUnavailable, DeadlineExceeded):
-                if self._clock() >= gives_up_at:
-                    raise
-            time.sleep(0.1)
+        run(self._asking.servers.wait_ready(timeout_s))
 
-    def _answer(self, rows: Mapping[str, Any] | Rows, gives_up_at: float) -> tuple[NDArray[np.float32], int]:
-        plan = self._current_plan(gives_up_at)
-        packed = plan.packer.pack(rows)
-        try:
-            return self._infer(plan, packed, gives_up_at), plan.rollout.stable
-        except (ModelUnavailable, RequestError) as error:
-            # The rows fitted our plan: the server has moved on since we read it, to another version or other columns
-            log.info("%s was refused, reading the plan again: %s", MODEL_NAME, error)
-        plan = self._read_plan(gives_up_at)
-        return self._infer(plan, plan.packer.pack(rows), gives_up_at), plan.rollout.stable
+    def wait_idle(self, timeout_s: float = 5.0) -> bool:
+        """Whether the work in the background, shadows and plans, is done: before an orderly end, or in a test."""
+        return bool(self._plans.wait_idle(timeout_s)) and bool(self._shadows.wait_idle(timeout_s))
 
-    def _infer(self, plan: _Plan, packed: PackedRows, gives_up_at: float) -> NDArray[np.float32]:
-        version = plan.rollout.stable
-        answers = [
-            self._transport.infer(version, part.numeric, part.categorical, part.requested_at, self._left_s(gives_up_at))
-            for part in packed.parts(max(plan.config.max_batch_size, 1))
-        ]
-        quantiles_s = answers[0] if len(answers) == 1 else np.concatenate(answers)
-        check_answer(quantiles_s, len(packed), version)
-        return quantiles_s
+    def _connect(self, url: str, tls: Tls | None, headers: Headers | None) -> Transport:
+        return GrpcTransport(url, tls, headers)
 
-    def _current_plan(self, gives_up_at: float) -> _Plan:
-        """The plan at hand, read again when it is due; one thread reads, the others go on with the old one."""
-        plan = self._plan
-        if plan is not None and self._clock() < self._plan_due_at:
-            return plan
-        if plan is None:
-            return self._first_plan(gives_up_at)
-        if not self._reading_plan.acquire(blocking=False):
-            return plan
-        try:
-            return self._read_plan(self._clock() + self._left_s(gives_up_at) / 2)
-        except PredictionError as error:
-            log.warning("the plan could not be read again, going on with the old one: %s", error)
-            return plan
-        finally:
-            self._reading_plan.release()
+    def _batching(self, transport: Transport, wait_s: float, max_rows: int) -> Transport:
+        return BatchingTransport(transport, wait_s, max_rows)
 
-    def _first_plan(self, gives_up_at: float) -> _Plan:
-        if not self._reading_plan.acquire(timeout=self._left_s(gives_up_at)):
-            raise DeadlineExceeded("another thread is still reading the schema from the server")
-        try:
-            return self._plan or self._read_plan(gives_up_at)
-        finally:
-            self._reading_plan.release()
-
-    def _read_plan(self, gives_up_at: float) -> _Plan:
-        self._plan_due_at = self._clock() + self.plan_refresh_s  # also when it fails: not every call shall pay for it
-        config = self._transport.config(self._left_s(gives_up_at))
-        plan = self._plan
-        if plan is None or plan.config != config:
-            self._plan = plan = _Plan.from_config(config)
-        return plan
-
-    def _left_s(self, gives_up_at: float) -> float:
-        left_s = gives_up_at - self._clock()
-        if left_s <= 0:
-            raise DeadlineExceeded("the time was used up before the model could be asked")
-        return left_s
+    def _background(self, name: str, room: int) -> BackgroundThread:
+        return BackgroundThread(name, room)
 
 
-def _is_empty(rows: Rows) -> bool:
-    return (isinstance(rows, (list, tuple)) or is_frame(rows)) and len(rows) == 0
+class AsyncEtaClient(_Client):
+    """`EtaClient` for an event loop, with the same settings; one client belongs to one loop.
+
+    >>> async def minutes(row):
+    ...     async with AsyncEtaClient("127.0.0.1:8001", batch_wait_s=0.001) as client:
+    ...         answer = await client.predict(row)
+    ...         return answer.p50_s / 60
+    """
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._plans.close()
+        await self._shadows.close()
+        await run_async(self._asking.servers.close())
+
+    @overload
+    async def predict(self, rows: Mapping[str, Any], request_id: str | None = None) -> Prediction: ...
+    @overload
+    async def predict(self, rows: Rows, request_id: str | None = None) -> Predictions: ...
+    async def predict(self, rows: Mapping[str, Any] | Rows, request_id: str | None = None) -> Prediction | Predictions:
+        """As `EtaClient.predict`."""
+        return await run_async(self._asking.answer(rows, request_id))
+
+    async def wait_ready(self, timeout_s: float = 30.0) -> None:
+        """As `EtaClient.wait_ready`."""
+        await run_async(self._asking.servers.wait_ready(timeout_s))
+
+    async def wait_idle(self, timeout_s: float = 5.0) -> bool:
+        """As `EtaClient.wait_idle`."""
+        return bool(await self._plans.wait_idle(timeout_s)) and bool(await self._shadows.wait_idle(timeout_s))
+
+    def _connect(self, url: str, tls: Tls | None, headers: Headers | None) -> AsyncTransport:
+        return AsyncGrpcTransport(url, tls, headers)
+
+    def _batching(self, transport: AsyncTransport, wait_s: float, max_rows: int) -> AsyncTransport:
+        return AsyncBatchingTransport(transport, wait_s, max_rows)
+
+    def _background(self, name: str, room: int) -> BackgroundTasks:
+        return BackgroundTasks(name, room)
+
+
+def _several(one_or_more: Any) -> list[Any]:
+    if one_or_more is None:
+        return []
+    return list(one_or_more) if isinstance(one_or_more, list | tuple) else [one_or_more]

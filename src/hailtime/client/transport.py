@@ -1,42 +1,31 @@
-"""How packed rows reach the model: the only part of the client that touches the network.
+"""How packed rows reach the model: the only part of the clients that touches the network.
 
-`Transport` is what `EtaClient` asks for, `GrpcTransport` is the real one. Tests, and whoever serves the model in some
-other way, pass their own.
+`Transport` is what `EtaClient` asks for, `GrpcTransport` is the real one; the same for `asyncio` beside them. Tests,
+and whoever serves the model in some other way, pass their own.
 """
 
-import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Protocol
 
 import grpc  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.grpc import service_pb2_grpc
 
-from hailtime.errors import (
-    ConfigError,
-    DeadlineExceeded,
-    ModelUnavailable,
-    PredictionError,
-    RequestError,
-    ServerUnavailable,
+from hailtime.client.connection import Headers, Tls, channel_options, check_address, metadata
+from hailtime.client.messages import (
+    CONFIG_REQUEST,
+    INDEX_REQUEST,
+    ModelConfig,
+    infer_request,
+    model_config,
+    our_error,
+    pickup_time_s,
+    with_loaded,
 )
-from hailtime.schema import MODEL_NAME, QUANTILES
-
-# 1 s: gRPC waits up to 120 s between two attempts to connect, and every call in between fails at once.
-# Measured: the client answers 0.4-0.9 s after a server that was killed is back (three restarts)
-CHANNEL_OPTIONS = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
-_TRITON_HAS_NO_MODEL = re.compile(r"unknown model|not (at )?ready", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelConfig:
-    """What the client needs of Triton's model configuration."""
-
-    max_batch_size: int
-    parameters: Mapping[str, str]
+from hailtime.errors import ModelUnavailable, PredictionError
 
 
 class Transport(Protocol):
@@ -59,25 +48,38 @@ class Transport(Protocol):
         """Gives the connection back."""
 
 
+class AsyncTransport(Protocol):
+    """The same for `AsyncEtaClient`."""
+
+    async def config(self, timeout_s: float) -> ModelConfig: ...
+
+    async def infer(
+        self,
+        version: int,
+        numeric: NDArray[np.float32],
+        categorical: NDArray[np.object_],
+        requested_at: NDArray[np.int64],
+        timeout_s: float,
+    ) -> NDArray[np.float32]: ...
+
+    async def close(self) -> None: ...
+
+
 class GrpcTransport:
-    """A Triton at `url` (host:port) over one gRPC channel, which all threads share.
+    """A Triton at `url` (host:port) over one gRPC channel, which all threads share."""
 
-    Requests are built as protobuf by hand, because tritonclient 2.73 visits every string with `numpy.nditer`. Measured,
-    13 numbers and 4 categories a row, µs a request, here and there: 1 row 11, 40; 64 rows 27, 209; 1024 rows 275, 2823.
-    """
-
-    def __init__(self, url: str) -> None:
-        if url.startswith(("http://", "https://")) or not re.search(r":\d+$", url):
-            raise ConfigError(f"url must be host:port of Triton's gRPC service, without http://, got {url!r}")
-        self.url = url
+    def __init__(self, url: str, tls: Tls | None = None, headers: Headers | None = None) -> None:
+        self.url = check_address(url)
+        self._headers = headers
+        options = channel_options(tls)
         # A channel and its stub are thread-safe, says gRPC; only tritonclient's streams are not, and none is used here
-        self._channel = grpc.insecure_channel(url, options=CHANNEL_OPTIONS)
+        self._channel = (
+            grpc.secure_channel(url, tls.credentials(), options) if tls else grpc.insecure_channel(url, options)
+        )
         self._triton = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     def config(self, timeout_s: float) -> ModelConfig:
-        request = service_pb2.ModelConfigRequest(name=MODEL_NAME)
-        config = self._call(self._triton.ModelConfig, request, timeout_s).config
-        return ModelConfig(config.max_batch_size, {key: value.string_value for key, value in config.parameters.items()})
+        return model_config(self._call(self._triton.ModelConfig, CONFIG_REQUEST, timeout_s))
 
     def infer(
         self,
@@ -87,67 +89,85 @@ class GrpcTransport:
         requested_at: NDArray[np.int64],
         timeout_s: float,
     ) -> NDArray[np.float32]:
-        tensor = service_pb2.ModelInferRequest.InferInputTensor
-        request = service_pb2.ModelInferRequest(
-            model_name=MODEL_NAME,
-            model_version=str(version),
-            inputs=[
-                tensor(name="numeric", datatype="FP32", shape=numeric.shape),
-                tensor(name="categorical", datatype="BYTES", shape=categorical.shape),
-                tensor(name="requested_at", datatype="INT64", shape=requested_at.shape),
-            ],
-            raw_input_contents=[numeric.tobytes(), bytes_tensor(categorical), requested_at.tobytes()],
-        )
-        response = self._call(self._triton.ModelInfer, request, timeout_s)
-        return self._pickup_time_s(response)
+        request = infer_request(version, numeric, categorical, requested_at)
+        return pickup_time_s(self._call(self._triton.ModelInfer, request, timeout_s), self.url)
 
     def close(self) -> None:
         self._channel.close()
 
-    def _pickup_time_s(self, response: Any) -> NDArray[np.float32]:
-        outputs = [(output.name, output.datatype) for output in response.outputs]
-        if outputs != [("pickup_time_s", "FP32")] or len(response.raw_output_contents) != 1:
-            raise PredictionError(f"the model must answer pickup_time_s as FP32, {self.url} answered {outputs}")
-        content = np.frombuffer(response.raw_output_contents[0], dtype=np.float32)
-        if content.size % len(QUANTILES):
-            raise PredictionError(f"the model must answer {len(QUANTILES)} numbers a row, got {content.size} in all")
-        return content.reshape(-1, len(QUANTILES))
-
     def _call(self, method: Callable[..., Any], request: Any, timeout_s: float) -> Any:
         gives_up_at = time.monotonic() + timeout_s
         try:
-            return method(request, timeout=timeout_s)
+            return method(request, timeout=timeout_s, metadata=metadata(self._headers))
         except grpc.RpcError as error:
-            raise self._our_error(error, gives_up_at) from error
+            ours = our_error(error, self.url)
+            if isinstance(ours, ModelUnavailable):
+                ours = self._with_loaded(ours, gives_up_at)
+            raise ours from error
         except ValueError as error:  # what gRPC raises on a closed channel
             raise PredictionError(f"the connection to {self.url} cannot be used: {error}") from error
 
-    def _our_error(self, error: Any, gives_up_at: float) -> PredictionError:
-        code, details = error.code(), error.details()
-        if code == grpc.StatusCode.NOT_FOUND or _TRITON_HAS_NO_MODEL.search(details or ""):
-            return ModelUnavailable(f"{self.url} does not serve the model: {details}{self._loaded(gives_up_at)}")
-        if code == grpc.StatusCode.UNAVAILABLE:
-            return ServerUnavailable(f"no answer from {self.url}: {details}; is it running? python scripts/serve.py")
-        if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-            return DeadlineExceeded(f"{self.url} did not answer in time")
-        if code == grpc.StatusCode.INVALID_ARGUMENT:
-            return RequestError(f"{self.url} refused the rows: {details}")
-        return PredictionError(f"{self.url} failed with {code.name}: {details}")
-
-    def _loaded(self, gives_up_at: float) -> str:
-        """`; loaded is: pickup_eta 3`, or nothing where the server does not let us ask."""
+    def _with_loaded(self, error: PredictionError, gives_up_at: float) -> PredictionError:
         left_s = gives_up_at - time.monotonic()
         try:
-            index = self._triton.RepositoryIndex(service_pb2.RepositoryIndexRequest(ready=True), timeout=left_s)
-        except (grpc.RpcError, ValueError):
-            return ""
-        loaded = ", ".join(f"{model.name} {model.version}" for model in index.models if model.state == "READY")
-        return f"; loaded is: {loaded or 'nothing'}"
+            index = self._triton.RepositoryIndex(INDEX_REQUEST, timeout=left_s, metadata=metadata(self._headers))
+            return with_loaded(error, index)
+        except (grpc.RpcError, ValueError):  # it may not be asked, or there is no time left
+            return error
 
 
-def bytes_tensor(texts: NDArray[np.object_]) -> bytes:
-    """Strings as Triton's BYTES: each its length in 4 bytes, little-endian, then UTF-8; equal ones are encoded once."""
-    flat = texts.ravel().tolist()
-    encoded = {text: text.encode() for text in set(flat)}
-    framed = {text: len(content).to_bytes(4, "little") + content for text, content in encoded.items()}
-    return b"".join([framed[text] for text in flat])
+class AsyncGrpcTransport:
+    """The same in an event loop; the connection belongs to the loop that asks first."""
+
+    def __init__(self, url: str, tls: Tls | None = None, headers: Headers | None = None) -> None:
+        self.url = check_address(url)
+        self._headers = headers
+        self._options = channel_options(tls)
+        self._credentials = tls.credentials() if tls else None
+
+    @cached_property
+    def _channel(self) -> Any:
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(self.url, self._options)
+        return grpc.aio.secure_channel(self.url, self._credentials, self._options)
+
+    @cached_property
+    def _triton(self) -> Any:
+        return service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+
+    async def config(self, timeout_s: float) -> ModelConfig:
+        return model_config(await self._call(self._triton.ModelConfig, CONFIG_REQUEST, timeout_s))
+
+    async def infer(
+        self,
+        version: int,
+        numeric: NDArray[np.float32],
+        categorical: NDArray[np.object_],
+        requested_at: NDArray[np.int64],
+        timeout_s: float,
+    ) -> NDArray[np.float32]:
+        request = infer_request(version, numeric, categorical, requested_at)
+        return pickup_time_s(await self._call(self._triton.ModelInfer, request, timeout_s), self.url)
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    async def _call(self, method: Callable[..., Any], request: Any, timeout_s: float) -> Any:
+        gives_up_at = time.monotonic() + timeout_s
+        try:
+            return await method(request, timeout=timeout_s, metadata=metadata(self._headers))
+        except grpc.aio.AioRpcError as error:
+            ours = our_error(error, self.url)
+            if isinstance(ours, ModelUnavailable):
+                ours = await self._with_loaded(ours, gives_up_at)
+            raise ours from error
+        except grpc.aio.UsageError as error:
+            raise PredictionError(f"the connection to {self.url} cannot be used: {error}") from error
+
+    async def _with_loaded(self, error: PredictionError, gives_up_at: float) -> PredictionError:
+        left_s = gives_up_at - time.monotonic()
+        try:
+            index = await self._triton.RepositoryIndex(INDEX_REQUEST, timeout=left_s, metadata=metadata(self._headers))
+            return with_loaded(error, index)
+        except (grpc.aio.AioRpcError, grpc.aio.UsageError, ValueError):
+            return error

@@ -15,13 +15,15 @@ import logging
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from hailtime.errors import ConfigError, did_you_mean
+from hailtime.preparation.ahead import ahead
 from hailtime.preparation.budget import check_budget, read_budget
 from hailtime.preparation.clean import CleaningReport, Finding, add_findings, cleaning_plan
 from hailtime.preparation.declared_rules import read_rules
@@ -156,19 +158,27 @@ def _write_parts(
 
     What was wrong with joined values, and for each condition how many rows got a value of it.
     """
-    findings, hits, columns = list[Finding](), Counter[str](), list(types_of(schema))
+    hits, columns = Counter[str](), list(types_of(schema))
     masks = split.masks(pl.col(schema.requested_at))
-    for block in watch.each("sort", rows.blocks()):
-        with watch.time("join"):
-            joined, found = worker.join(block)
-            findings = add_findings(findings, found)
-        hits.update(_count_hits(joined, schema))
+
+    def joined() -> Iterator[tuple[pl.DataFrame, list[Finding]]]:
+        for block in watch.each("sort", rows.blocks()):
+            with watch.time("join"):
+                found = worker.join(block)
+            yield found
+
+    def written(block: tuple[pl.DataFrame, list[Finding]]) -> list[Finding]:
+        hits.update(_count_hits(block[0], schema))
         for part, mask in masks.items():
             with watch.time("write"):
-                of_part = joined.filter(mask).select(columns)
+                of_part = block[0].filter(mask).select(columns)
                 writer.write(part, of_part)
             with watch.time("profile"):
                 profile.add(part, of_part)
+        return block[1]
+
+    # one thread writes: blocks of a part follow each other
+    findings = reduce(add_findings, ahead(written, joined(), n_threads=1), list[Finding]())
     return findings, hits
 
 

@@ -3,12 +3,13 @@
 An engine fills a `TimeOrder` with clean trips, and then joins the conditions to blocks of them in the order of time.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import narwhals as nw
 import polars as pl
 
+from hailtime.preparation.ahead import ahead
 from hailtime.preparation.clean import (
     CleaningPlan,
     Finding,
@@ -41,15 +42,16 @@ class LocalEngine:
     def clean(self, rows: TimeOrder, watch: Stopwatch, profile: Profile) -> tuple[int, list[Finding]]:
         """Fills `rows` with the clean trips. How many raw trips there were, and what the rules found."""
         n_rows, findings, repeats = 0, list[Finding](), Repeats(self._plan.duplicates)
-        for block in watch.each("load", self._raw.blocks()):
-            with watch.time("profile"):
-                profile.add_raw(block)
-            for piece in block.iter_slices(BLOCK_ROWS):
-                with watch.time("clean"):
-                    good, found, n = clean_rows(self._to_native(piece), self._plan)
-                    n_rows, findings = n_rows + n, add_findings(findings, found)
-                with watch.time("sort"):
-                    rows.add(repeats.mark(self._to_polars(good)))
+
+        def cleaned(piece: pl.DataFrame) -> tuple[pl.DataFrame, list[Finding], int]:
+            with watch.time("clean"):
+                good, found, n = clean_rows(self._to_native(piece), self._plan)
+                return self._to_polars(good), found, n
+
+        for good, found, n in ahead(cleaned, self._pieces(watch, profile)):
+            n_rows, findings = n_rows + n, add_findings(findings, found)
+            with watch.time("sort"):
+                rows.add(repeats.mark(good))
         with watch.time("clean"):
             findings += self._drop_duplicates(rows, repeats)
         return n_rows, findings
@@ -59,6 +61,13 @@ class LocalEngine:
         trips = self._to_native(block.select(self._plan.columns))
         mended, findings = mend_conditions(self._joins.join(trips), self._plan.schema)
         return self._to_polars(mended), findings
+
+    def _pieces(self, watch: Stopwatch, profile: Profile) -> Iterator[pl.DataFrame]:
+        """The raw trips in blocks of bounded size, counted on their way."""
+        for block in watch.each("load", self._raw.blocks()):
+            with watch.time("profile"):
+                profile.add_raw(block)
+            yield from block.iter_slices(BLOCK_ROWS)
 
     def _drop_duplicates(self, rows: TimeOrder, repeats: Repeats) -> list[Finding]:
         mask = repeats.mask()

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,12 @@ from onnx import TensorProto
 
 from hailtime.errors import DeployError, SchemaError
 from hailtime.schema import QUANTILES, Schema
+from hailtime.serving.gates import LIMITS, Limits, require, size_gate
 
 RUN_FILES = ("model.onnx", "schema.json", "export.json", "probe.npz")
 # Others need a library of custom operators, which is code that runs inside the server.
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
+MAX_PROBE_BYTES = 10_000_000  # 64 rows take 10 kB; a compressed file can hold much more than its size
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,12 @@ class Probe:
         return len(self.pickup_time_s)
 
 
-def read_run(run: Path) -> dict[str, bytes]:
-    """The files of a run that can be published, by name; DeployError says what is missing or wrong."""
+def read_run(run: Path, limits: Limits = LIMITS) -> dict[str, bytes]:
+    """The files of a run that can be published, by name; DeployError says what is missing, too large or wrong."""
     for name in RUN_FILES:
         if not (run / name).is_file():
             raise DeployError(f"a run to deploy needs {name}, {run} has none: python scripts/export.py {run}")
+    require(size_gate((run / "model.onnx").stat().st_size, limits))
     files = {name: (run / name).read_bytes() for name in RUN_FILES}
     schema = read_schema(files["schema.json"], run)
     check_model(files["model.onnx"], schema)
@@ -53,12 +57,24 @@ def read_schema(content: bytes, where: Path) -> Schema:
         raise DeployError(f"schema.json of {where} cannot be read: {error}") from error
 
 
+def read_rule(content: bytes) -> str:
+    """The rule that clients fall back to, as JSON out of a model file; "" in a file that has none."""
+    model = onnx.load_model_from_string(content)
+    return next((entry.value for entry in model.metadata_props if entry.key == "hailtime.rule"), "")
+
+
 def read_probe(content: bytes, schema: Schema) -> Probe:
     """The probe rows, of the types and widths that go over the wire."""
     try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            n_bytes = sum(entry.file_size for entry in archive.infolist())
+        if n_bytes > MAX_PROBE_BYTES:
+            raise DeployError(
+                f"probe.npz may hold {MAX_PROBE_BYTES:,} bytes, it holds {n_bytes:,}; export the run again"
+            )
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise DeployError(f"probe.npz cannot be read: {error}; export the run again") from error
     told = {name: (kind, width) for name, (_, kind, width) in _wire(schema).items()}
     said = {name: (a.dtype.type.__name__, a.shape[1] if a.ndim == 2 else None) for name, a in found.items()}

@@ -4,12 +4,12 @@ with TritonServer(Path("model_repository")) as server:
     client = tritonclient.grpc.InferenceServerClient(server.url)
 """
 
-import http.client
 import logging
 import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -24,6 +24,8 @@ from tritonclient.utils import InferenceServerException
 
 from hailtime.errors import ServerError
 from hailtime.schema import MODEL_NAME
+from hailtime.serving.access import KEY_NAME, RESTRICTED, make_key
+from hailtime.serving.tls import ServerTls, first_certificate, server_options
 from hailtime.serving.triton_install import Installation, find_or_install
 
 logger = logging.getLogger(__name__)
@@ -35,7 +37,10 @@ STOP_TIMEOUT_S = 10  # what requests in flight and unloading may take; measured 
 class TritonServer:
     """One `tritonserver` over a model repository, with explicit model control; `pickup_eta` is loaded if it is there.
 
+    Loading models, shared memory, tracing and logging ask for the repository's key (access.py).
+
     - `grpc_port`, `http_port`, `metrics_port`: 0 picks a free one
+    - `http_port`: None serves no HTTP; a nested 200 kB body ended Triton 2.51 there
     - `log`: file the server writes to; None keeps it only as long as the server runs
     - `installation`: which server to run; None finds or sets one up
     """
@@ -45,17 +50,21 @@ class TritonServer:
         repository: Path,
         host: str = "127.0.0.1",
         grpc_port: int = 8001,
-        http_port: int = 8000,
+        http_port: int | None = None,
         metrics_port: int = 8002,
         log: Path | None = None,
         *,
+        tls: ServerTls | None = None,
         start_timeout_s: float = 60.0,
         installation: Installation | None = None,
     ) -> None:
         self.repository = repository.absolute()
         self.host = host
         self.log = log
-        self._asked_ports = {"grpc": grpc_port, "http": http_port, "metrics": metrics_port}
+        self._asked_ports = {"grpc": grpc_port, "metrics": metrics_port}
+        if http_port is not None:
+            self._asked_ports["http"] = http_port
+        self._tls = tls
         self._ports: dict[str, int] = {}
         self._start_timeout_s = start_timeout_s
         self._installation = installation
@@ -69,8 +78,9 @@ class TritonServer:
         return f"{self._address}:{self._ports['grpc']}"
 
     @property
-    def http_url(self) -> str:
-        return f"{self._address}:{self._ports['http']}"
+    def http_url(self) -> str | None:
+        """None where HTTP is not served."""
+        return f"{self._address}:{self._ports['http']}" if "http" in self._ports else None
 
     @property
     def metrics_url(self) -> str:
@@ -158,6 +168,13 @@ class TritonServer:
         ]
         for name, port in self._ports.items():
             command += [f"--{name}-address={self.host}", f"--{name}-port={port}"]
+        key = make_key(self.repository, ServerError)
+        command.append(f"--grpc-restricted-protocol={RESTRICTED}:{KEY_NAME}={key}")
+        if "http" in self._ports:
+            command.append(f"--http-restricted-api={RESTRICTED}:{KEY_NAME}={key}")
+        else:
+            command.append("--allow-http=false")
+        command += server_options(self._tls)
         if (self.repository / MODEL_NAME / "config.pbtxt").is_file():
             command.append(f"--load-model={MODEL_NAME}")
         if installation.backends is not None:
@@ -168,24 +185,37 @@ class TritonServer:
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + self._start_timeout_s
-        while not _is_ready(self._address, self._ports["http"]):
+        while not self._is_ready():
             assert self._process is not None
             if self._process.poll() is not None:
                 raise ServerError(f"Triton ended with status {self._process.returncode} at its start:\n{self._tail()}")
             if time.monotonic() > deadline:
                 raise ServerError(f"Triton was not ready within {self._start_timeout_s:g} s:\n{self._tail()}")
             time.sleep(0.05)
-        self._check_identity()
 
-    def _check_identity(self) -> None:
-        """Two servers can share one gRPC port in silence, so a port that was free a moment ago proves nothing."""
-        try:
-            with InferenceServerClient(self.url) as client:
+    def _is_ready(self) -> bool:
+        """Whether it answers, and it is this server: two can share one gRPC port in silence."""
+        if self._tls is not None:
+            return self._shows_certificate(self._tls)
+        with InferenceServerClient(self.url, channel_args=[("grpc.max_reconnect_backoff_ms", 100)]) as client:
+            try:
                 found = client.get_server_metadata(client_timeout=5.0).name
-        except InferenceServerException as error:
-            raise ServerError(f"Triton is ready over HTTP, over gRPC at {self.url} it is not: {error}") from error
+                is_ready = bool(client.is_server_ready(client_timeout=5.0))
+            except InferenceServerException:
+                return False
         if found != self._id:
             raise ServerError(f"another server ({found}) answers at {self.url}: stop it or choose another port")
+        return is_ready
+
+    def _shows_certificate(self, tls: ServerTls) -> bool:
+        """With TLS it may want to know us first, so we look at the certificate it shows; models are loaded by then."""
+        try:
+            shown = ssl.get_server_certificate((self._address, self._ports["grpc"]), timeout=5.0)
+        except OSError:
+            return False
+        if ssl.PEM_cert_to_DER_cert(shown) != first_certificate(tls.certificate):
+            raise ServerError(f"another server answers at {self.url}, with another certificate: choose another port")
+        return True
 
     def _tail(self, n_lines: int = 10) -> str:
         """The end of the log, without Triton's tables and its lines of mere information."""
@@ -221,17 +251,6 @@ def _bind(host: str, name: str, port: int) -> socket.socket:
         way_out = f"stop what listens there or choose another, as with --{name}-port"
         raise ServerError(f"{name} port {port} of {host} must be free: {error}; {way_out}") from error
     return sock
-
-
-def _is_ready(address: str, port: int) -> bool:
-    connection = http.client.HTTPConnection(address, port, timeout=5)
-    try:
-        connection.request("GET", "/v2/health/ready")
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 def _kill_group(leader: int) -> None:

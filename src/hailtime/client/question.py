@@ -1,0 +1,68 @@
+"""One `predict`: its rows, the id they are drawn and logged by, and the answer on its way back."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hailtime.client.prediction import AnswerPath, Prediction, Predictions
+from hailtime.client.request import Frame, PackedRows, RowPacker, is_frame
+from hailtime.schema import Schema
+
+Rows = Sequence[Mapping[str, Any]] | Frame
+
+
+class Answer(NamedTuple):
+    """Seconds (n, 3), who said so, and the rows and the schema it was said to."""
+
+    quantiles_s: NDArray[np.float32]
+    version: str
+    path: AnswerPath
+    packed: PackedRows
+    schema: Schema
+
+
+class Question:
+    """The rows as the caller gave them, packed by the schema of whoever is asked."""
+
+    def __init__(self, rows: Mapping[str, Any] | Rows, request_id: str | None) -> None:
+        self.rows = rows
+        self.is_one = type(rows) is dict or isinstance(rows, Mapping)  # the first is asked in a tenth of the time
+        self.n_rows = len(rows) if not self.is_one and hasattr(rows, "__len__") else 1
+        self.n_tries = 0
+        self.is_packed = False
+        self._packed_by = ""
+        self._packed: PackedRows | None = None
+        self._row_ids: Sequence[str] = ()
+        self.request_id = request_id or ""
+
+    def packed_by(self, packer: RowPacker) -> PackedRows:
+        """RequestError when the rows do not fit its schema."""
+        fingerprint = packer.schema.fingerprint
+        if self._packed is None or self._packed_by != fingerprint:
+            self._packed, self._packed_by = packer.pack(self.rows), fingerprint
+            self._row_ids = packer.ids(self.rows)
+            first_id = self._row_ids[0] if self._row_ids else ""
+            self.request_id = self.request_id or first_id or secrets.token_hex(16)
+            self.is_packed = True
+        return self._packed
+
+    def request_ids(self) -> Sequence[str]:
+        """One a row: its own, else this call's with the row's place."""
+        if self.is_one:
+            return (self.request_id,)
+        made = [f"{self.request_id}/{place}" for place in range(self.n_rows)]
+        return [own or other for own, other in zip(self._row_ids, made, strict=True)] if self._row_ids else made
+
+    def predictions(self, answer: Answer) -> Prediction | Predictions:
+        """What the caller gets: one `Prediction` for one dict."""
+        if self.is_one:
+            p10_s, p50_s, p90_s = answer.quantiles_s[0].tolist()
+            return Prediction(p10_s, p50_s, p90_s, answer.version, answer.path, self.request_id)
+        return Predictions(answer.quantiles_s, answer.version, answer.path, self.request_ids())
+
+    @property
+    def is_empty(self) -> bool:
+        return self.n_rows == 0 and (isinstance(self.rows, list | tuple) or is_frame(self.rows))

@@ -1,0 +1,42 @@
+"""Writes that a reader sees whole or not at all, and that are on the disk when the call returns."""
+
+import os
+from pathlib import Path
+
+
+def store_file(file: Path, text: str) -> None:
+    """Write a file so that a reader sees the old text or the new, also after a power cut."""
+    new = file.with_name(f".{file.name}.new")
+    write_flushed(new, text.encode())
+    new.replace(file)
+    flush_folder(file.parent)
+
+
+def append_line(file: Path, line: str) -> None:
+    """Add a line at the end; one that a killed writer left half is closed first, so that it spoils no other."""
+    with file.open("ab+") as handle:
+        end = handle.seek(0, os.SEEK_END)
+        if end:
+            handle.seek(end - 1)
+            line = line if handle.read(1) == b"\n" else f"\n{line}"
+        handle.write(f"{line}\n".encode())
+        handle.flush()
+        os.fsync(handle.fileno())
+    if not end:
+        flush_folder(file.parent)
+
+
+def write_flushed(file: Path, content: bytes) -> None:
+    with file.open("wb") as handle:
+        handle.write(content)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """The names of the files in it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

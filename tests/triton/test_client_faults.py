@@ -1,0 +1,235 @@
+"""The client while its servers fail: every request answered in time, by a path that is told, and in the log."""
+
+import os
+import signal
+import socket
+import sqlite3
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+
+import numpy as np
+import pytest
+from onnx import helper
+from tritonclient.grpc import InferenceServerClient
+
+from hailtime.client import EtaClient, PredictionLog
+from hailtime.rollout import Rollout
+from hailtime.rule import FallbackRule
+from hailtime.serving.deploy import deploy
+from hailtime.serving.repository import read_config, store_config
+from tests.tiny_run import TINY_SCHEMA, store_model, tiny_model, write_tiny_run
+
+pytestmark = pytest.mark.triton
+
+DEADLINE_S = 0.05
+PER_S = 200
+RULE = FallbackRule({"north": (240.0, 0.0)}, (300.0, 0.0), 300.0, (0.5, 2.0))
+ROW = dict.fromkeys(TINY_SCHEMA.input_names) | {"requested_at": 86_400 * 20_000, "pickup_zone": "north"}
+MEDIANS_S = {"triton": 160.0, "local": 160.0, "rule": 240.0}  # 100 + 60 for the north; its line of the rule
+
+
+def run_with_rule(folder, base_s=100.0):
+    """A tiny run whose model file carries schema and rule, as an exported one does."""
+    write_tiny_run(folder, base_s=base_s)
+    model = tiny_model(base_s)
+    helper.set_model_props(model, {"hailtime.schema": TINY_SCHEMA.to_json(), "hailtime.rule": RULE.to_json()})
+    store_model(folder, model.SerializeToString())
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path):
+    return run_with_rule(tmp_path / "run")
+
+
+@pytest.fixture
+def server(serve, run, tmp_path):
+    server = serve(tmp_path / "models")
+    deploy(run, tmp_path / "models", server.url)
+    return server
+
+
+def port_of(server):
+    return int(server.url.rpartition(":")[2])
+
+
+class Traffic:
+    """Requests at a steady pace from eight threads, each with its answer and how long it took."""
+
+    def __init__(self, client):
+        self.client, self.answers, self.took_s = client, [], []
+        self._stop = threading.Event()
+
+    @contextmanager
+    def flowing(self):
+        with ThreadPoolExecutor(8) as threads:
+            flows = [threads.submit(self._flow, i) for i in range(8)]
+            try:
+                yield
+            finally:
+                self._stop.set()
+        for flow in flows:
+            flow.result()
+
+    def _flow(self, i):
+        due = time.monotonic() + i / PER_S
+        while not self._stop.wait(max(due - time.monotonic(), 0)):
+            started = time.monotonic()
+            answer = self.client.predict(ROW)
+            self.took_s.append(time.monotonic() - started)
+            self.answers.append(answer)
+            due = max(due + 8 / PER_S, time.monotonic())
+
+    def paths(self):
+        return Counter(answer.path for answer in self.answers)
+
+    def check(self, log):
+        """Nothing wrong, nothing lost, and in time; the margin is for a machine that many tests share."""
+        assert {answer.p50_s for answer in self.answers} <= {MEDIANS_S[path] for path in self.paths()}
+        assert all(answer.p50_s == MEDIANS_S[answer.path] for answer in self.answers)
+        log.close()
+        with closing(sqlite3.connect(log.path)) as connection:
+            kept = dict(connection.execute("SELECT request_id, path FROM predictions"))
+        assert kept == {answer.request_id: answer.path for answer in self.answers}
+        assert log.n_written == len(self.answers)
+        assert np.quantile(self.took_s, 0.99) < DEADLINE_S + 0.005
+        print(
+            f"{len(self.took_s)} calls, {self.paths()}, p50 {np.median(self.took_s) * 1e3:.2f} ms, "
+            f"p99.9 {np.quantile(self.took_s, 0.999) * 1e3:.1f} ms, max {max(self.took_s) * 1e3:.1f} ms, "
+            f"over 55 ms: {np.mean(np.array(self.took_s) > 0.055):.5f}"
+        )
+
+
+@pytest.fixture
+def log(tmp_path):
+    with PredictionLog(tmp_path / "log.sqlite") as log:
+        yield log
+
+
+def test_kill_9_under_load_and_a_restart(serve, server, run, tmp_path, log):
+    with EtaClient(server.url, DEADLINE_S, fallback_model=run, log=log) as client:
+        client.wait_ready()
+        traffic = Traffic(client)
+        with traffic.flowing():
+            time.sleep(1)
+            server.kill()
+            time.sleep(1)
+            serve(tmp_path / "models", grpc_port=port_of(server))
+            time.sleep(3)
+    traffic.check(log)
+    assert traffic.paths().keys() == {"triton", "local"}
+    assert [answer.path for answer in traffic.answers[-20:]] == ["triton"] * 20
+
+
+def test_server_that_hangs_for_two_seconds(server, log):
+    with EtaClient(server.url, DEADLINE_S, log=log) as client:
+        client.wait_ready()
+        traffic = Traffic(client)
+        with traffic.flowing():
+            time.sleep(0.5)
+            os.killpg(server._process.pid, signal.SIGSTOP)
+            time.sleep(2)
+            os.killpg(server._process.pid, signal.SIGCONT)
+            time.sleep(2)
+    traffic.check(log)
+    assert traffic.paths().keys() == {"triton", "rule"}
+    assert [answer.path for answer in traffic.answers[-20:]] == ["triton"] * 20
+
+
+def test_port_that_is_refused_from_the_start(run, tmp_path, log):
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    with EtaClient(f"127.0.0.1:{port}", DEADLINE_S, fallback_model=run, log=log) as client:
+        traffic = Traffic(client)
+        with traffic.flowing():
+            time.sleep(2)
+    traffic.check(log)
+    assert traffic.paths().keys() == {"local"}
+
+
+class Proxy:
+    """Passes bytes on to a port, those of the answers `delay_s` later."""
+
+    def __init__(self, port):
+        self.delay_s, self._port = 0.0, port
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"127.0.0.1:{self._listening.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                near, _ = self._listening.accept()
+            except OSError:
+                return
+            far = socket.create_connection(("127.0.0.1", self._port))
+            threading.Thread(target=self._pass_on, args=(near, far, False), daemon=True).start()
+            threading.Thread(target=self._pass_on, args=(far, near, True), daemon=True).start()
+
+    def _pass_on(self, source, sink, is_answer):
+        try:
+            while content := source.recv(65536):
+                if is_answer:
+                    time.sleep(self.delay_s)
+                sink.sendall(content)
+        except OSError:
+            pass
+        for end in (source, sink):
+            with closing(end):
+                pass
+
+    def close(self):
+        self._listening.close()
+
+
+def test_server_that_is_slow(server, log):
+    with closing(Proxy(port_of(server))) as proxy, EtaClient(proxy.url, DEADLINE_S, log=log) as client:
+        client.wait_ready()
+        traffic = Traffic(client)
+        with traffic.flowing():
+            time.sleep(0.5)
+            proxy.delay_s = 0.1
+            time.sleep(2)
+            proxy.delay_s = 0.0
+            time.sleep(2)
+    traffic.check(log)
+    assert traffic.paths().keys() == {"triton", "rule"}
+    assert traffic.answers[-1].path == "triton"
+
+
+def test_second_server_takes_over_when_the_first_is_killed(serve, server, run, tmp_path, log):
+    second = serve(tmp_path / "others")
+    deploy(run, tmp_path / "others", second.url)
+    with EtaClient([server.url, second.url], DEADLINE_S, log=log) as client:
+        client.wait_ready()
+        traffic = Traffic(client)
+        with traffic.flowing():
+            time.sleep(1)
+            server.kill()
+            time.sleep(2)
+    traffic.check(log)
+    assert traffic.paths()["triton"] >= 0.99 * len(traffic.answers)
+
+
+def test_shadow_is_asked_and_its_answers_kept_beside_the_heard_ones(server, tmp_path, log):
+    models = tmp_path / "models"
+    deploy(run_with_rule(tmp_path / "next", base_s=500.0), models, server.url)
+    store_config(models, read_config(models / "pickup_eta").with_plan((1, 2), Rollout(stable=1, shadow=2)))
+    with InferenceServerClient(server.url) as administrator:
+        administrator.load_model("pickup_eta")
+    with EtaClient(server.url, DEADLINE_S, log=log) as client:
+        client.wait_ready()
+        traffic = Traffic(client)
+        with traffic.flowing():
+            time.sleep(2)
+        assert client.wait_idle()
+        counts = client.counts
+        assert counts["shadows asked"] + counts["shadows dropped"] == counts["answered by triton"]
+        assert counts["shadows answered"] + counts["shadows failed"] == counts["shadows asked"] > 100
+    with closing(sqlite3.connect(log.path)) as connection:
+        found = connection.execute("SELECT DISTINCT version, p50_s FROM shadow_predictions").fetchall()
+        (n,) = connection.execute("SELECT count(*) FROM shadow_predictions").fetchone()
+    assert (found, n) == ([("2", 560.0)], counts["shadows answered"])
