@@ -19,7 +19,7 @@ from hailtime.client import EtaClient, PredictionLog
 from hailtime.rollout import Rollout
 from hailtime.rule import FallbackRule
 from hailtime.serving.deploy import deploy
-from hailtime.serving.repository import read_config, store_config
+from hailtime.serving.config_file import read_config, store_config
 from tests.tiny_run import TINY_SCHEMA, store_model, tiny_model, write_tiny_run
 
 pytestmark = pytest.mark.triton
