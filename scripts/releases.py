@@ -12,6 +12,7 @@ from rich.table import Table
 
 from hailtime.errors import DeployError
 from hailtime.report import console, run_script
+from hailtime.serving.gates import GateResult
 from hailtime.serving.releases import Standing, is_settled, standings
 
 
@@ -35,7 +36,7 @@ def main() -> None:
 
 def show(releases: list[Standing]) -> None:
     table = Table(title="Releases, the newest first", title_justify="left")
-    for heading in ("version", "state", "since", "run", "data", "MAE, s", "gates", "by", "why"):
+    for heading in ("version", "state", "since, UTC", "run", "data", "MAE, s", "gates", "by", "why"):
         table.add_column(heading, overflow="fold", no_wrap=heading in ("version", "state"))
     for release in releases:
         table.add_row(*cells(release), style="bold" if release.state == "stable" else "")
@@ -52,10 +53,18 @@ def cells(release: Standing) -> list[str]:
         release.run,
         release.data_fingerprint,
         "" if release.mae_s is None else f"{release.mae_s:.1f}",
-        " ".join(f"{gate.name}{'' if gate.passed else ' ✗'}" for gate in release.gates),
+        gates_told(release.gates),
         release.by.partition("@")[0],
         release.why,
     ]
+
+
+def gates_told(gates: tuple[GateResult, ...]) -> str:
+    """`5 passed`, `4 passed, error not judged` or `3 passed, latency ✗`."""
+    failed = [f"{gate.name} ✗" for gate in gates if not gate.passed]
+    unknown = [f"{gate.name} not judged" for gate in gates if gate.passed and gate.text.startswith("not judged")]
+    n_passed = len(gates) - len(failed) - len(unknown)
+    return ", ".join([f"{n_passed} passed", *unknown, *failed]) if gates else ""
 
 
 if __name__ == "__main__":

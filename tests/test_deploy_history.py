@@ -163,6 +163,12 @@ def test_releases_say_how_every_version_stands(models, tmp_path):
     ]
 
 
+def test_version_that_was_gone_back_from_says_so(models, tmp_path):
+    three_releases(models, tmp_path)
+    rollback(models, offline=True)
+    assert [(s.version, s.state) for s in standings(models)] == [(3, "rolled back"), (2, "stable"), (1, "previous")]
+
+
 def test_since_is_when_a_version_took_its_part(models, tmp_path):
     three_releases(models, tmp_path)
     lines = (models / "pickup_eta/releases.jsonl").read_text().splitlines()

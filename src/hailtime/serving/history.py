@@ -67,7 +67,7 @@ def new_change(
 ) -> Change:
     """A change made now, by the user of this process. `manifest`: the version's, or what there is of it."""
     mae_s = manifest.get("mae_s")
-    run, data = str(manifest.get("run", "")), str(manifest.get("data_fingerprint", ""))
+    run, data = str(manifest.get("run") or ""), str(manifest.get("data_fingerprint") or "")
     by, at = f"{_user()}@{socket.gethostname()}", datetime.now(UTC).isoformat(timespec="seconds")
     return Change(action, version, plan, revision, run, data, mae_s, why, tuple(gates), by, at)
 

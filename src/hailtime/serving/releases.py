@@ -21,7 +21,8 @@ class Standing:
     """A version and how it stands today.
 
     - `version`: None for a run that was refused before it became one
-    - `state`: stable, canary 5 %, shadow, previous (where a rollback goes), retired, refused, or published (never live)
+    - `state`: stable, canary 5 %, shadow, previous (where a rollback goes), retired, rolled back,
+      refused, or published (never live)
     - `since`, `by`, `why`: of the change that brought it there; `why` is the reason where it was refused
     - `is_kept`: whether its files are still in the repository
     """
@@ -60,9 +61,11 @@ def _standing(
     turn = last_turn(version, changes)
     if turn is None:  # nobody wrote anything down: published, and not deployed yet
         origin = read_origin(version_folder(repository, version))
-        run, data = str(origin.get("run", "")), str(origin.get("data_fingerprint", ""))
+        run, data = str(origin.get("run") or ""), str(origin.get("data_fingerprint") or "")
         published_at = str(origin.get("published_at", ""))
         return Standing(version, "published", published_at, run, data, origin.get("mae_s"), "", "", is_kept, ())
+    if state == "retired" and turn.action == "rollback":
+        state = "rolled back"
     first = own[0] if own else turn
     gates = next((change.gates for change in own if change.gates), ())
     origin_of = (first.run, first.data_fingerprint, first.mae_s)
