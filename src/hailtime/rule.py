@@ -67,7 +67,8 @@ class FallbackRule:
             median_s = median_s + lines.reshape(-1, 2)[:, 1] * distance_m(schema, numeric)
             median_s = np.where(np.isfinite(median_s), median_s, self.middle_s)
         low, high = self.spread
-        return (np.maximum(median_s, 0.0)[:, None] * [low, 1.0, high]).astype(np.float32)
+        quantiles_s: NDArray[np.float32] = (np.maximum(median_s, 0.0)[:, None] * [low, 1.0, high]).astype(np.float32)
+        return quantiles_s
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
