@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 import yaml
 
-from hailtime.client import EtaClient, Prediction
+from hailtime.client import AsyncEtaClient, EtaClient, Prediction, Tls
 from hailtime.errors import (
     ConfigError,
     DeadlineExceeded,
@@ -175,6 +175,13 @@ def test_example_in_the_docstring_runs():
     names = {"EtaClient": lambda url: EtaClient(url, transport=StandIn(model_config(city)))}
     example = doctest.DocTestParser().get_doctest(EtaClient.__doc__, names, "EtaClient", None, None)
     assert doctest.DocTestRunner().run(example) == doctest.TestResults(failed=0, attempted=4)
+
+
+@pytest.mark.parametrize("described", [AsyncEtaClient, Tls], ids=["AsyncEtaClient", "Tls"])
+def test_examples_that_need_no_server_run(described):
+    names = {"AsyncEtaClient": AsyncEtaClient, "Tls": Tls, "Path": Path}
+    example = doctest.DocTestParser().get_doctest(described.__doc__, names, described.__name__, None, None)
+    assert doctest.DocTestRunner().run(example) == doctest.TestResults(failed=0, attempted=1)
 
 
 def test_importing_the_client_loads_no_heavy_library():

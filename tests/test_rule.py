@@ -4,14 +4,15 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import polars as pl
 import pytest
 
-from hailtime.baselines import Rule, table
+from hailtime.baselines import Rule, portable_rule, table
 from hailtime.errors import SchemaError
 from hailtime.export import session
 from hailtime.rule import FallbackRule, distance_m
 from hailtime.schema import Schema
-from hailtime.training.features import raw_inputs
+from hailtime.training.features import fit_features, raw_inputs
 
 ZONES = Schema.from_dict(
     {
@@ -80,6 +81,37 @@ def test_rule_in_the_file_says_what_the_baseline_says(small_run):
     assert np.isfinite(distance_m(prepared.schema, inputs[0])).mean() > 0.9
     holds = (test.target_s >= quantiles_s[:, 0]) & (test.target_s <= quantiles_s[:, 2])
     assert 0.7 < holds.mean() < 0.9  # 80 % are meant
+
+
+class Town:
+    """Two zones as a prepared folder would hold them: 40 trips of 200 s in the north, 40 of 500 s in the south."""
+
+    weather = tuple({"name": name, "role": "numeric", "unit": "mm"} for name in ("rain", "snow"))
+    schema = Schema.from_dict({**ZONES.to_dict(), "columns": [*ZONES.to_dict()["columns"], *weather]})
+
+    def part(self, name):
+        times_s = [200.0] * 40 + [500.0] * 40
+        if name == "calibration":
+            times_s = [100.0, *[200.0] * 7, 400.0, 400.0]  # in the north: half, the same and twice the median
+        zones = ["north"] * 40 + ["south"] * 40
+        return pl.DataFrame(
+            {
+                "request_id": [str(i) for i in range(len(times_s))],
+                "requested_at": [EIGHT_IN_NEW_YORK_S * 1_000_000] * len(times_s),
+                "zone": zones[: len(times_s)],
+                "rain": [0.0] * len(times_s),
+                "snow": [0.0] * len(times_s),
+                "pickup_time_s": times_s,
+            }
+        )
+
+
+def test_zones_have_their_names_and_the_spread_is_that_of_later_trips():
+    town = Town()
+    rule = portable_rule(town, fit_features(town.schema, town.part("train")))
+    assert rule.lines == {"north": (200.0, 0.0), "south": (500.0, 0.0)}
+    assert rule.otherwise == (350.0, 0.0)
+    assert rule.spread == pytest.approx((0.95, 2.0))  # ratios 0.5, 1 × 7, 2 × 2: numpy's 10 % lies at 0.9 of the first
 
 
 def test_rule_is_read_as_it_was_written():

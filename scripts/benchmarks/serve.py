@@ -47,7 +47,7 @@ def serve(run_folder: Path, n_calls: int) -> dict[str, dict[str, dict[str, float
         repository = Path(folder) / "models"
         with TritonServer(repository, grpc_port=0, http_port=0, metrics_port=0) as server:
             deploy(run_folder, repository, server.url)
-            with InferenceServerClient(server.url) as plain, EtaClient(server.url, deadline_s=5.0) as client:
+            with InferenceServerClient(server.url) as plain, EtaClient(server.url, 5.0, answer_by_rule=False) as client:
                 result = {}
                 for n in BATCHES:
                     part = [array[:n] for array in inputs]

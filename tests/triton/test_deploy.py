@@ -139,7 +139,7 @@ def test_no_request_fails_while_versions_change(serve, models, tmp_path):
         with EtaClient(server.url, deadline_s=5.0, plan_refresh_s=0.2) as client:
             while not done.is_set():
                 try:
-                    seen.add(client.predict(row).model_version)
+                    seen.add(client.predict(row).version)
                 except Exception as error:
                     failures.append(error)
 

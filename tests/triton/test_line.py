@@ -91,7 +91,7 @@ def test_a_run_whose_file_was_swapped_is_refused_and_the_live_version_answers(se
     (tmp_path / "run" / "model.onnx").write_bytes(content)
     with pytest.raises(DeployError):
         deploy(tmp_path / "run", server.repository, server.url)
-    assert client.predict(request_rows(small_run, 1).to_dicts()[0]).model_version == before.model_version
+    assert client.predict(request_rows(small_run, 1).to_dicts()[0]).version == before.version
 
 
 def test_the_readme_example_runs_as_it_stands(server):

