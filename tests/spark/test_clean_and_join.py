@@ -3,12 +3,14 @@
 import random
 from datetime import UTC, datetime
 
+import narwhals as nw
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 from hailtime.errors import DataError, SchemaError
 from hailtime.preparation.clean import clean, cleaning_plan, mend_conditions
+from hailtime.preparation.conform import conform
 from hailtime.preparation.join import join_conditions
 from hailtime.preparation.spark import clean_and_join_with_spark, stage_trips
 from tests import joining
@@ -83,10 +85,15 @@ def test_time_beyond_every_integer_is_a_fault_and_no_error(in_spark):
 
 
 def test_times_with_a_zone_are_read_to_the_microsecond(in_spark):
-    when = datetime(2026, 1, 12, 12, 0, 0, 123_457, tzinfo=UTC)
-    frame = trips(1).with_columns(requested_at=pl.lit(when).dt.convert_time_zone("Asia/Tokyo").dt.cast_time_unit("ns"))
-    rows, _ = clean(in_spark(frame), SCHEMA, {})
-    assert to_polars(rows)["requested_at"].to_list() == [NOON_US + 123_457]
+    whens = [
+        datetime(2026, 1, 12, 12, 0, 0, 123_457, tzinfo=UTC),
+        None,
+        datetime(1969, 12, 31, 23, 59, 59, 7, tzinfo=UTC),
+    ]
+    at = pl.Series(whens, dtype=pl.Datetime("us", "UTC")).dt.convert_time_zone("Asia/Tokyo").dt.cast_time_unit("ns")
+    frame = trips(3).with_columns(requested_at=at)
+    rows = conform(nw.from_native(in_spark(frame)), "trips", {"requested_at": "time"}).to_native()
+    assert to_polars(rows)["requested_at"].to_list() == [NOON_US + 123_457, None, -1_000_000 + 7]
 
 
 def test_table_that_does_not_fit_is_told(in_spark):

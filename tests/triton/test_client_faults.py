@@ -18,8 +18,8 @@ from tritonclient.grpc import InferenceServerClient
 from hailtime.client import EtaClient, PredictionLog
 from hailtime.rollout import Rollout
 from hailtime.rule import FallbackRule
-from hailtime.serving.deploy import deploy
 from hailtime.serving.config_file import read_config, store_config
+from hailtime.serving.deploy import deploy
 from tests.tiny_run import TINY_SCHEMA, store_model, tiny_model, write_tiny_run
 
 pytestmark = pytest.mark.triton

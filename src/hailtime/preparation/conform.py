@@ -58,7 +58,7 @@ def _as_it_is(frame: AnyFrame, name: str, dtype: nw.dtypes.DType, what: str) -> 
 
 def _as_time(frame: AnyFrame, name: str, dtype: nw.dtypes.DType, what: str) -> nw.Expr:
     if isinstance(dtype, nw.Datetime) and dtype.time_zone is not None:
-        return nw.col(name).dt.timestamp("us")
+        return _microseconds(frame, name)
     if isinstance(dtype, nw.Datetime):
         raise SchemaError(f"{name} of the {what} {_TIME_RULE}, got {dtype} without a zone: localise it first")
     if dtype.is_integer():
@@ -66,6 +66,12 @@ def _as_time(frame: AnyFrame, name: str, dtype: nw.dtypes.DType, what: str) -> n
     if dtype.is_float() or _has_no_value(frame, name):
         return _finite(nw.col(name).cast(nw.Float64))
     raise SchemaError(f"{name} of the {what} {_TIME_RULE}, got {dtype}{_such_as(frame, name)}")
+
+
+def _microseconds(frame: AnyFrame, name: str) -> nw.Expr:
+    if frame.implementation.is_pyspark():  # where Narwhals has no dt.timestamp, and a cast gives whole seconds
+        return nw.col(name).cast(nw.Int64) * 1_000_000 + nw.col(name).dt.microsecond().cast(nw.Int64)
+    return nw.col(name).dt.timestamp("us")
 
 
 def _as_number(frame: AnyFrame, name: str, dtype: nw.dtypes.DType, what: str) -> nw.Expr:

@@ -185,7 +185,7 @@ def _join_steps(
     trips: nw.DataFrame[Any], steps: nw.DataFrame[Any], entry: Trailing, requested_at: str
 ) -> nw.DataFrame[Any]:
     joined = join_steps(trips, steps, requested_at, entry.key, entry.window_us)
-    return joined.with_columns(*_counts_from_0(entry))
+    return cast(nw.DataFrame[Any], _counted(joined, entry))
 
 
 def _join_changes(trips: nw.LazyFrame[Any], changes: Any, entry: Trailing, requested_at: str) -> nw.LazyFrame[Any]:
@@ -199,7 +199,7 @@ def _join_changes(trips: nw.LazyFrame[Any], changes: Any, entry: Trailing, reque
     moments = nw.concat([changes, asked.drop_nulls()]).group_by(KEY, FROM).agg(nw.col(*totals).sum())
     moments = moments.with_columns(nw.col(total).cum_sum().over(KEY, order_by=FROM) for total in totals)
     answers = moments.select(*_shared_of(moments, shared), *_values(entry))
-    return trips.join(answers, on=shared, how="left").with_columns(*_counts_from_0(entry))
+    return cast(nw.LazyFrame[Any], _counted(trips.join(answers, on=shared, how="left"), entry))
 
 
 def _shared_of(moments: AnyFrame, shared: Sequence[str]) -> list[nw.Expr]:
@@ -207,9 +207,9 @@ def _shared_of(moments: AnyFrame, shared: Sequence[str]) -> list[nw.Expr]:
     return [nw.col(ours).alias(theirs) for ours, theirs in zip((FROM, KEY), shared, strict=False)]
 
 
-def _counts_from_0(entry: Trailing) -> list[nw.Expr]:
-    """A count is null only where the key is."""
+def _counted(joined: AnyFrame, entry: Trailing) -> AnyFrame:
+    """The same rows with counts from 0: a count is null only where the key is."""
     counts = [nw.col(measure.name).fill_null(0.0) for measure in entry.columns if measure.how == "count"]
-    if entry.key is None:
-        return counts
-    return [nw.when(~nw.col(entry.key).is_null()).then(count) for count in counts]
+    if entry.key is not None:
+        counts = [nw.when(~nw.col(entry.key).is_null()).then(count) for count in counts]
+    return joined.with_columns(*counts) if counts else joined  # a lazy frame wants one column at least

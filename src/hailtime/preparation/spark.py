@@ -112,6 +112,7 @@ def clean_and_join_with_spark(
     How many raw trips there were and what the rules found. DataError when a worker does not see the folder.
     """
     between = out.with_name(f"{out.name}.stages")
+    from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
     try:
@@ -121,7 +122,7 @@ def clean_and_join_with_spark(
         trips = _by_way_of(between / "clean", trips.select(*plan.columns))
         joined = ConditionJoin(_staged(session, tables, between), plan.schema, settings).join(trips)
         joined.write.option("maxRecordsPerFile", BLOCK_ROWS).parquet(_uri(out))
-    except PySparkException as error:
+    except (PySparkException, Py4JError) as error:
         raise DataError(f"Spark could not prepare the trips in {staged}: {_first_line(error)}") from error
     finally:
         session.catalog.clearCache()
@@ -133,6 +134,7 @@ def clean_and_join_with_spark(
 
 def _check_shared(session: "SparkSession", folder: Path) -> None:
     """Makes the folder. DataError unless what workers write into it is seen from here."""
+    from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
     rule = f"{folder.parent} must be a folder that every Spark worker sees under this path and may write to"
@@ -140,7 +142,7 @@ def _check_shared(session: "SparkSession", folder: Path) -> None:
     folder.mkdir(parents=True)
     try:
         session.range(0, n_rows, 1, n_rows).write.parquet(_uri(folder / "probe"))
-    except PySparkException as error:
+    except (PySparkException, Py4JError) as error:
         raise DataError(f"{rule}: {_first_line(error)}") from error
     found = _count(folder / "probe")
     if found != n_rows:
@@ -185,8 +187,9 @@ def _count(folder: Path) -> int:
 
 
 def _first_line(error: Exception) -> str:
-    """What went wrong, without the page of Java that follows."""
-    return str(error).strip().splitlines()[0]
+    """What went wrong, without the page of Java that follows and the line of Python's bridge before it."""
+    lines = str(error).strip().splitlines()
+    return next((line.lstrip(": ") for line in lines if not line.startswith("An error occurred while calling")), "")
 
 
 def _uri(path: Path) -> str:

@@ -47,6 +47,7 @@ appender.stderr.name = stderr
 appender.stderr.target = SYSTEM_ERR
 appender.stderr.layout.type = PatternLayout
 appender.stderr.layout.pattern = Spark %p %c{1}: %m%n
+appender.stderr.layout.alwaysWriteExceptions = false
 """
 
 
