@@ -41,8 +41,8 @@ def test_a_folder_published_to_is_one_that_triton_and_our_checks_read(tmp_path, 
     assert read_config(tmp_path / "models/pickup_eta").rollout == Rollout(1)
 
 
-def test_config_is_written_last(url, run, monkeypatch):
-    written = []
+def test_config_is_written_last(tmp_path, run, monkeypatch):
+    written, url = [], f"memory://{tmp_path.name}/models"
     files, _ = fsspec.core.url_to_fs(url)
     pipe_file = type(files).pipe_file
 

@@ -30,12 +30,12 @@ class Limits:
 
     model_bytes: int = 200_000_000  # a guess: 50 M weights of 4 bytes; the networks here take 1 to 10 MB
     parity_s: float = 0.05  # the same twentieth of a second that export allows between PyTorch and onnxruntime
-    # Median of one row a call, as a multiple of the live version's, plus the noise: one model against itself differed by
-    # at most 0.15 ms in 12 deployments on two cores with four busy processes (measured)
+    # Median of one row a call, as a multiple of the live version's, plus the noise: one model against itself differed
+    # by at most 0.15 ms in 12 deployments on two cores with four busy processes (measured)
     latency_ratio: float = 1.5
     latency_slack_ms: float = 0.2
     latency_ms: float = 50.0  # whatever the live version takes: a tenth of the client's usual deadline
-    # Seeds of one network differ by 0.05 % of the MAE on the simulated city and by 0.15 % on nyc_ems (docs/benchmarks.md)
+    # Seeds of one network differ by 0.05 % of the MAE on the simulated city, by 0.15 % on nyc_ems (docs/benchmarks.md)
     worse_share: float = 0.01
 
 

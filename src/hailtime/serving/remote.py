@@ -8,11 +8,13 @@ of the files and the schema, and the Triton that serves the store is told to loa
 
 import hashlib
 import json
+import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import fsspec  # type: ignore[import-untyped]
+from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 from google.protobuf import text_format
 
 from hailtime.errors import DeployError, HailtimeError
@@ -120,7 +122,13 @@ class RemoteRepository:
         return content
 
     def _write(self, name: str, content: bytes) -> None:
+        """At once: an object store does that by itself, a folder by a rename."""
+        path = f"{self._folder}/{name}"
         try:
-            self._files.pipe_file(f"{self._folder}/{name}", content)
+            if isinstance(self._files, LocalFileSystem):
+                self._files.pipe_file(beside := f"{path}.{secrets.token_hex(4)}", content)
+                self._files.mv(beside, path)
+            else:
+                self._files.pipe_file(path, content)
         except OSError as error:
-            raise DeployError(f"{self._folder}/{name} cannot be written: {error}") from error
+            raise DeployError(f"{path} cannot be written: {error}") from error
