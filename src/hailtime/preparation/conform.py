@@ -70,7 +70,9 @@ def _as_time(frame: AnyFrame, name: str, dtype: nw.dtypes.DType, what: str) -> n
 
 def _microseconds(frame: AnyFrame, name: str) -> nw.Expr:
     if frame.implementation.is_pyspark():  # where Narwhals has no dt.timestamp, and a cast gives whole seconds
-        return nw.col(name).cast(nw.Int64) * 1_000_000 + nw.col(name).dt.microsecond().cast(nw.Int64)
+        of_second = nw.col(name).dt.microsecond().cast(nw.Int64)
+        # before 1970 it is negative, and the second the one before
+        return nw.col(name).cast(nw.Int64) * 1_000_000 + (of_second + 1_000_000) % 1_000_000
     return nw.col(name).dt.timestamp("us")
 
 
