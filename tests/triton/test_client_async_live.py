@@ -48,7 +48,7 @@ def test_errors_are_those_of_the_other_client(serve, tmp_path):
             with pytest.raises((ModelUnavailable, ServerUnavailable), match=message):
                 await client.predict(ROW)
 
-    asyncio.run(ask("does not serve the model: .*loaded is: nothing"))
+    asyncio.run(ask("does not serve the model"))
     server.kill()
     asyncio.run(ask("is it running"))
 

@@ -13,13 +13,10 @@ from contextlib import closing, contextmanager
 import numpy as np
 import pytest
 from onnx import helper
-from tritonclient.grpc import InferenceServerClient
 
 from hailtime.client import EtaClient, PredictionLog
-from hailtime.rollout import Rollout
 from hailtime.rule import FallbackRule
-from hailtime.serving.config_file import read_config, store_config
-from hailtime.serving.deploy import deploy
+from hailtime.serving.deploy import Aim, deploy
 from tests.tiny_run import TINY_SCHEMA, store_model, tiny_model, write_tiny_run
 
 pytestmark = pytest.mark.triton
@@ -215,11 +212,7 @@ def test_second_server_takes_over_when_the_first_is_killed(serve, server, run, t
 
 
 def test_shadow_is_asked_and_its_answers_kept_beside_the_heard_ones(server, tmp_path, log):
-    models = tmp_path / "models"
-    deploy(run_with_rule(tmp_path / "next", base_s=500.0), models, server.url)
-    store_config(models, read_config(models / "pickup_eta").with_plan((1, 2), Rollout(stable=1, shadow=2)))
-    with InferenceServerClient(server.url) as administrator:
-        administrator.load_model("pickup_eta")
+    deploy(run_with_rule(tmp_path / "next", base_s=500.0), tmp_path / "models", server.url, Aim("shadow"))
     with EtaClient(server.url, DEADLINE_S, log=log) as client:
         client.wait_ready()
         traffic = Traffic(client)

@@ -8,6 +8,7 @@ from hailtime.client import EtaClient, Tls
 from hailtime.client.transport import GrpcTransport
 from hailtime.errors import ConfigError, PredictionError, ServerUnavailable
 from hailtime.serving.deploy import deploy
+from hailtime.serving.tls import ServerTls
 from hailtime.serving.triton import TritonServer
 from tests.triton.test_client_faults import ROW, run_with_rule
 
@@ -18,15 +19,12 @@ HEADERS = {"triton-grpc-protocol-admin": "sesame"}
 
 
 class GuardedServer(TritonServer):
-    """A server with more on its command line; over TLS its own start cannot ask who it is."""
+    """A server with more on its command line."""
 
     guards: tuple[str, ...] = ()
 
     def _command(self, installation):
         return [*super()._command(installation), *self.guards]
-
-    def _check_identity(self):
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +40,8 @@ def models(installation, tmp_path_factory):
 def guarded(installation, models):
     servers = []
 
-    def start(*guards):
-        server = GuardedServer(models, grpc_port=0, http_port=0, metrics_port=0, installation=installation)
+    def start(*guards, tls=None):
+        server = GuardedServer(models, grpc_port=0, metrics_port=0, tls=tls, installation=installation)
         server.guards = guards
         servers.append(server.start())
         return server.url
@@ -72,7 +70,7 @@ def keys(tmp_path_factory):
 
 
 def test_restricted_config_is_read_with_the_header_and_refused_without(guarded):
-    url = guarded("--grpc-restricted-protocol=model-config,model-repository:admin=sesame")
+    url = guarded("--grpc-restricted-protocol=model-config:admin=sesame")
     with EtaClient(url, DEADLINE_S, headers=HEADERS) as client:
         assert client.predict(ROW).path == "triton"
     with EtaClient(url, DEADLINE_S, headers=lambda: HEADERS) as client:
@@ -82,13 +80,7 @@ def test_restricted_config_is_read_with_the_header_and_refused_without(guarded):
 
 
 def test_both_sides_show_certificates(guarded, keys):
-    url = guarded(
-        "--grpc-use-ssl=true",
-        "--grpc-use-ssl-mutual=true",
-        f"--grpc-server-cert={keys / 'localhost.pem'}",
-        f"--grpc-server-key={keys / 'localhost.key'}",
-        f"--grpc-root-cert={keys / 'ca.pem'}",
-    )
+    url = guarded(tls=ServerTls(keys / "localhost.pem", keys / "localhost.key", keys / "ca.pem"))
     known = Tls(keys / "ca.pem", keys / "backend.pem", keys / "backend.key", server_name="localhost")
     with EtaClient(url, DEADLINE_S, tls=known) as client:
         client.wait_ready(timeout_s=DEADLINE_S)
