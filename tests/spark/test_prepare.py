@@ -37,7 +37,7 @@ def strip_files(entry):
 
 def test_the_city_is_dirty_enough_to_prove_something(by_polars):
     rows = {finding["name"]: finding["rows"] for finding in by_polars.report["clean"]["findings"]}
-    assert sum(n > 0 for n in rows.values()) >= 8
+    assert sum(n > 0 for n in rows.values()) >= 5
     assert 0 in rows.values()
     assert rows["same_request_twice"] > 50
     assert by_polars.report["clean"]["rows_out"] > 15_000
@@ -49,7 +49,7 @@ def test_pandas_prepares_the_same(city, by_polars, tmp_path):
 
 def test_spark_alone_prepares_the_same_and_leaves_nothing_else(city, by_polars, tmp_path):
     assert_same(prepare(*city, tmp_path / "city", "spark", LOCAL), by_polars)
-    assert {path.name for path in (tmp_path / "city").iterdir()} == {*PARTS, "schema.json", "report.json"}
+    assert {path.name for path in (tmp_path / "city").iterdir()} == {*PARTS, "schema.json", "report.json", "report.html"}
 
 
 def test_a_cluster_that_loses_executors_prepares_the_same(city, by_polars, cluster, tmp_path):
