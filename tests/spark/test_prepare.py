@@ -49,7 +49,12 @@ def test_pandas_prepares_the_same(city, by_polars, tmp_path):
 
 def test_spark_alone_prepares_the_same_and_leaves_nothing_else(city, by_polars, tmp_path):
     assert_same(prepare(*city, tmp_path / "city", "spark", LOCAL), by_polars)
-    assert {path.name for path in (tmp_path / "city").iterdir()} == {*PARTS, "schema.json", "report.json", "report.html"}
+    assert {path.name for path in (tmp_path / "city").iterdir()} == {
+        *PARTS,
+        "schema.json",
+        "report.json",
+        "report.html",
+    }
 
 
 def test_a_cluster_that_loses_executors_prepares_the_same(city, by_polars, cluster, tmp_path):
