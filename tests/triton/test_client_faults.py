@@ -123,7 +123,7 @@ def test_kill_9_under_load_and_a_restart(serve, server, run, tmp_path, log):
 
 
 def test_server_that_hangs_for_two_seconds(server, log):
-    """Only the server is stopped: with its backend's process too, Triton 2.51 dies one time in eight (lock_exception)."""
+    """Only the server is stopped: with its backend too, Triton 2.51 dies one time in eight (lock_exception)."""
     with EtaClient(server.url, DEADLINE_S, log=log) as client:
         client.wait_ready()
         traffic = Traffic(client)
