@@ -77,8 +77,11 @@ class ConditionJoin:
         is_sorted = not is_eager or frame[self.schema.requested_at].is_sorted()
         if not is_sorted:
             frame = frame.with_row_index(_ORDER).sort(self.schema.requested_at)
+        # A lazy frame is worked out anew wherever it is named, and with what was joined to it at every join: so joins
+        # read the requests from the trips as they came.
+        asked = frame
         for join in self.joins:
-            frame = join.join(frame)
+            frame = join.join(frame, asked)
         if not is_sorted:
             frame = frame.sort(_ORDER).drop(_ORDER)
         return nw.to_native(frame)

@@ -41,11 +41,11 @@ class LatestJoin:
         )
         self.steps = as_steps(self._spans) if isinstance(self._spans, nw.DataFrame) else None
 
-    def join(self, trips: Any) -> Any:
+    def join(self, trips: Any, asked: Any) -> Any:
         longest_us = self.entry.freshness_us + 1
         if self.steps is not None:
             return join_steps(trips, self.steps, self.requested_at, self.entry.key, longest_us)
-        return join_spans(trips, self._spans, self.requested_at, self.entry.key, longest_us, self._table)
+        return join_spans(trips, asked, self._spans, self.requested_at, self.entry.key, longest_us, self._table)
 
 
 def _spans(rows: AnyFrame, values: list[str], freshness_us: int) -> AnyFrame:

@@ -46,15 +46,15 @@ class NearbyJoin:
             self._widths_us = tuple(self._placed[_WIDTH].unique().to_list()) or _WIDTHS_US[:1]
         self._table = table
 
-    def join(self, trips: Any) -> Any:
+    def join(self, trips: Any, asked: Any) -> Any:
         lat, lon = self.entry.at
         if isinstance(trips, nw.DataFrame):
             shared = [_ROW]
             trips = trips.with_row_index(_ROW)
-            asked: Any = trips.select(_ROW, *self.needs)
+            asked = trips.select(_ROW, *self.needs)
         else:
             shared = self.needs
-            asked = trips.select(*self.needs).drop_nulls().unique()
+            asked = asked.select(*self.needs).drop_nulls().unique()
         cell = cell_of(nw.col(lat), nw.col(lon), self.entry.radius_m)
         asked = asked.filter(is_place(lat, lon)).with_columns(cell.alias(CELL))
         joined = trips.join(self._found(asked, shared), on=shared, how="left")

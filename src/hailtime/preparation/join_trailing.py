@@ -33,10 +33,10 @@ class TrailingJoin:
         self._changes: Any = _changes(spans, entry)
         self.steps = _steps(self._changes, entry) if isinstance(self._changes, nw.DataFrame) else None
 
-    def join(self, trips: Any) -> Any:
+    def join(self, trips: Any, asked: Any) -> Any:
         if self.steps is not None:
             return _join_steps(trips, self.steps, self.entry, self.requested_at)
-        return _join_changes(trips, self._changes, self.entry, self.requested_at)
+        return _join_changes(trips, asked, self._changes, self.entry, self.requested_at)
 
 
 class TrailingTripsJoin:
@@ -49,14 +49,14 @@ class TrailingTripsJoin:
         self._last: int | None = None
         self._is_over = False
 
-    def join(self, trips: Any) -> Any:
+    def join(self, trips: Any, asked: Any) -> Any:
         """DataError when a block does not follow the one before it."""
-        events: Any = _spans_of_trips(trips, self.entry, self.schema)
+        events: Any = _spans_of_trips(asked, self.entry, self.schema)
         if isinstance(trips, nw.LazyFrame):
             if self._is_over:
                 raise DataError(f"{self.entry.name} looks back on the trips, and lazy trips must come in one block")
             self._is_over = True
-            return _join_changes(trips, _changes(events, self.entry), self.entry, self.schema.requested_at)
+            return _join_changes(trips, asked, _changes(events, self.entry), self.entry, self.schema.requested_at)
         if self._open is not None:
             events = nw.concat([self._open, events])
         self._keep_open(trips, events)
@@ -188,12 +188,14 @@ def _join_steps(
     return cast(nw.DataFrame[Any], _counted(joined, entry))
 
 
-def _join_changes(trips: nw.LazyFrame[Any], changes: Any, entry: Trailing, requested_at: str) -> nw.LazyFrame[Any]:
+def _join_changes(
+    trips: nw.LazyFrame[Any], asked: Any, changes: Any, entry: Trailing, requested_at: str
+) -> nw.LazyFrame[Any]:
     """Without an as-of join: requests become changes of nothing, and the running total at them is the answer."""
     shared = [requested_at, *([] if entry.key is None else [entry.key])]
     totals = _names(entry)
     key = nw.lit("") if entry.key is None else nw.col(entry.key)
-    asked = trips.select(
+    asked = asked.select(
         key.alias(KEY), nw.col(requested_at).alias(FROM), *(_whole(0).alias(total) for total in totals)
     )
     moments = nw.concat([changes, asked.drop_nulls()]).group_by(KEY, FROM).agg(nw.col(*totals).sum())

@@ -135,16 +135,20 @@ def join_steps(
 
 def join_spans(
     trips: nw.LazyFrame[Any],
+    asked: nw.LazyFrame[Any],
     spans: nw.LazyFrame[Any],
     requested_at: str,
     key: str | None,
     longest_us: int,
     table: nw.LazyFrame[Any],
 ) -> nw.LazyFrame[Any]:
-    """The trips with the values of the span they fall into, which is no longer than `longest_us`."""
+    """The trips with the values of the span they fall into, which is no longer than `longest_us`.
+
+    `asked` are the same trips, from where it costs least to read when they were.
+    """
     shared = [requested_at, *([] if key is None else [key])]
     bucket_us = -(-longest_us // (_MOST_HOURS * HOUR_US)) * HOUR_US  # one hour, or more for long spans
-    asked = trips.select(*shared).drop_nulls().unique()
+    asked = asked.select(*shared).drop_nulls().unique()
     asked = asked.with_columns(
         (nw.lit("") if key is None else nw.col(key)).alias(KEY), (nw.col(requested_at) // bucket_us).alias(_BUCKET)
     )

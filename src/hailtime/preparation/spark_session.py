@@ -163,14 +163,17 @@ def _start(session_type: Any, master: str, settings: Mapping[str, str]) -> "Spar
 
 
 def _wait_for_worker(session: "SparkSession", master: str, workers_s: float) -> None:
-    is_late = threading.Event()
+    is_late, is_over = threading.Event(), threading.Event()
 
     def give_up() -> None:
-        is_late.set()
-        session.sparkContext.cancelAllJobs()
+        is_over.wait(workers_s)
+        while not is_over.is_set():
+            is_late.set()
+            session.sparkContext.cancelAllJobs()  # again and again: the job may not have been sent yet
+            is_over.wait(0.5)
 
-    timer = threading.Timer(workers_s, give_up)
-    timer.start()
+    thread = threading.Thread(target=give_up, daemon=True)
+    thread.start()
     try:
         session.range(1).count()
     except Exception as error:
@@ -181,7 +184,8 @@ def _wait_for_worker(session: "SparkSession", master: str, workers_s: float) -> 
             f"spark.memory={session.conf.get('spark.executor.memory')} to spare"
         ) from error
     finally:
-        timer.cancel()
+        is_over.set()
+        thread.join()
 
 
 def _end_jvm() -> None:
