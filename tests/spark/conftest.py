@@ -4,13 +4,17 @@ import importlib.util
 import os
 import shutil
 
+import polars as pl
 import pytest
 import yaml
 
 from hailtime.config import CONFIGS
 from hailtime.preparation.dataset import prepare
 from hailtime.preparation.spark_session import spark_session
+from hailtime.sources import RawData
 from hailtime.sources.simulated_city import load
+
+LATER_US = pl.col("requested_at") + 3 * 3600 * 1_000_000  # nobody waits three hours
 
 # Small data: few partitions, and only the first of Java's two compilers, which halves the time.
 FAST = {
@@ -59,9 +63,16 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def city():
-    """20,000 trips of two weeks with three times the usual faults, and the settings of their source."""
+    """20,000 trips of two weeks with three times the usual faults, four rare ones besides, and their settings."""
     settings = yaml.safe_load((CONFIGS / "source" / "simulated_city.yaml").read_text())
-    return load(n_requests=20_000, days=14, dirt=3.0), {**settings, "load": {}}
+    raw = load(n_requests=20_000, days=14, dirt=3.0)
+    row = pl.int_range(pl.len()) // 50  # fifty rows of each
+    rare = {"pickup_lon": -60.0, "driver_speed_mps": 99.0, "driver_busy_s": 5000.0, "arrived_at": LATER_US}
+    spoiled = raw.table().with_columns(
+        pl.when(row == place).then(value).otherwise(pl.col(name)).alias(name)
+        for place, (name, value) in enumerate(rare.items())
+    )
+    return RawData(spoiled, raw.conditions), {**settings, "load": {}}
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,7 @@ def strip_files(entry):
 
 def test_the_city_is_dirty_enough_to_prove_something(by_polars):
     rows = {finding["name"]: finding["rows"] for finding in by_polars.report["clean"]["findings"]}
-    assert sum(n > 0 for n in rows.values()) >= 5
+    assert sum(n > 0 for n in rows.values()) >= 8
     assert 0 in rows.values()
     assert rows["same_request_twice"] > 50
     assert by_polars.report["clean"]["rows_out"] > 15_000

@@ -5,6 +5,7 @@
 """
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +30,7 @@ from hailtime.errors import ConfigError
 PLANS_WAITING, SHADOWS_WAITING = 16, 100  # 100: half a second of 200 calls/s; behind that, a shadow is behind
 
 
-class _Client:
+class _Client(ABC):
     """The settings of both clients, and the counts."""
 
     _asking: Asking
@@ -86,14 +87,17 @@ class _Client:
         """
         return self._asking.counts
 
+    @abstractmethod
     def _connect(self, url: str, tls: Tls | None, headers: Headers | None) -> Any:
-        raise NotImplementedError
+        """A transport to one server."""
 
+    @abstractmethod
     def _batching(self, transport: Any, wait_s: float, max_rows: int) -> Any:
-        raise NotImplementedError
+        """The transport with concurrent callers merged."""
 
+    @abstractmethod
     def _background(self, name: str, room: int) -> Any:
-        raise NotImplementedError
+        """Where work runs that no caller waits for."""
 
 
 class EtaClient(_Client):
