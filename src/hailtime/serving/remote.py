@@ -80,12 +80,19 @@ class RemoteRepository:
         version = 1 + max((int(name) for name in self._names(CLAIMS) if name.isdecimal()), default=0)
         while True:
             try:
-                self._files.pipe_file(f"{self._folder}/{CLAIMS}/{version}", b"", mode="create")
+                self._create(f"{self._folder}/{CLAIMS}/{version}")
                 return version
             except FileExistsError:
                 version += 1
             except OSError as error:
                 raise DeployError(f"{self._folder} cannot be written: {error}") from error
+
+    def _create(self, path: str) -> None:
+        """An empty object that must not exist; of two who create it one succeeds."""
+        if isinstance(self._files, LocalFileSystem):  # whose pipe_file looks first and writes then
+            self._files.open(path, "xb").close()
+        else:
+            self._files.pipe_file(path, b"", mode="create")
 
     def _write_version(self, version: int, files: dict[str, bytes], origin: dict[str, Any]) -> None:
         self._files.makedirs(f"{self._folder}/{version}", exist_ok=True)
