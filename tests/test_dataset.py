@@ -168,7 +168,7 @@ def test_report_tells_what_was_done(prepared_city):
     assert report["clean"]["rows_out"] == n_parts + report["dropped_in_gaps"]
     assert set(report["conditions"]) == {"weather", "traffic", "incidents"}
     assert min(report["conditions"].values()) > 0.99
-    assert set(report["seconds"]) == {"load", "clean", "sort", "join", "write", "profile", "leakage", "all"}
+    assert set(report["seconds"]) == {"load", "clean", "sort", "join", "write", "digest", "profile", "leakage", "all"}
     assert report["settings"] == json.loads(json.dumps(CITY, default=str))
     assert report["parts"]["train"]["rows"] == prepared_city.part("train").height
 

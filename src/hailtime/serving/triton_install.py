@@ -73,7 +73,7 @@ def install(home: Path) -> Installation:
 
 def is_installed(home: Path) -> bool:
     """Whether the embedded server is complete there, in the versions wanted now and with its Python still in place."""
-    venv = home.absolute() / "venv"
+    venv = home.resolve() / "venv"
     marker = venv / "complete.json"
     if not marker.is_file() or marker.read_text() != _wanted(venv):
         return False

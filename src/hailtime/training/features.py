@@ -105,7 +105,9 @@ class RowFeatures(nn.Module):
         limits = [(column.minimum, column.maximum) for column in schema.numeric]
         self.register_buffer("low_F", _float([-torch.inf if low is None else low for low, _ in limits]))
         self.register_buffer("high_F", _float([torch.inf if high is None else high for _, high in limits]))
-        self.register_buffer("clips_F", torch.tensor([c.out_of_range == "clip" for c in schema.numeric]))
+        self.register_buffer(
+            "clips_F", torch.tensor([c.out_of_range == "clip" for c in schema.numeric], dtype=torch.bool)
+        )
         self.register_buffer("column_codes", spec.column_codes())
         self.register_buffer("columns_C", torch.arange(len(schema.categorical)))
         changes, offsets = clock_changes(schema.timezone)
