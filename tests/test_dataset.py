@@ -254,6 +254,7 @@ def test_split_that_leaves_a_part_empty_is_told(tmp_path, raw, settings, message
         ({**TOWN, "rule": {}}, ConfigError, "no entry 'rule', did you mean 'rules'"),
         ({"schema": TOWN["schema"]}, ConfigError, "a source needs an entry 'split'"),
         ({**TOWN, "schema": {**TOWN["schema"], "timezone": "Mars/Base"}}, ConfigError, "IANA name"),
+        ({**TOWN, "slices": ["zon"]}, ConfigError, "slices names inputs of the schema, and has 'zon', did you mean"),
         ({**TOWN, "schema": {"source": "town"}}, SchemaError, "needs an entry 'timezone'"),
     ],
 )

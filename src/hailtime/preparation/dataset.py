@@ -15,7 +15,7 @@ import logging
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,16 @@ def check_settings(settings: Mapping[str, Any]) -> Schema:
     read_leakage(settings, schema)
     keys_of(schema, settings.get("conditions") or {})
     read_split(settings["split"], schema)
+    _check_slices(settings.get("slices") or [], schema)
     return schema
+
+
+def _check_slices(slices: Sequence[str], schema: Schema) -> None:
+    """The columns that evaluation will cut errors by are there."""
+    inputs = (*schema.numeric_names, *schema.categorical_names)
+    for name in slices:
+        if name not in inputs:
+            raise ConfigError(f"slices names inputs of the schema, and has {name!r}{did_you_mean(str(name), inputs)}")
 
 
 def _prepare_into(

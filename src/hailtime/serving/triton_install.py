@@ -43,7 +43,7 @@ class Installation:
 
 def default_home() -> Path:
     """The folder of the embedded server: $HAILTIME_TRITON_HOME, else `.triton` here."""
-    return Path(os.environ.get(HOME_VARIABLE) or ".triton").absolute()
+    return Path(os.environ.get(HOME_VARIABLE) or ".triton").resolve()
 
 
 def find_or_install(home: Path | None = None) -> Installation:
@@ -56,7 +56,7 @@ def find_or_install(home: Path | None = None) -> Installation:
 
 def install(home: Path) -> Installation:
     """Set up the embedded server in `home`; at once when it is there, from anew when an earlier try broke off."""
-    venv = home.absolute() / "venv"
+    venv = home.resolve() / "venv"
     try:
         home.mkdir(parents=True, exist_ok=True)
         with locked(home / ".lock", ServerError):
