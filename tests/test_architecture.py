@@ -38,6 +38,7 @@ LINE = [
     ["histograms", "export"],
     ["serving"],
     ["client"],
+    ["monitoring"],
 ]
 SHARED = {"errors", "schema", "rollout", "rule"}  # what the client may import beside its own
 
