@@ -175,7 +175,9 @@ def test_old_days_are_forgotten_when_they_were_sent(empty, password, log):
 def test_a_clock_that_ran_wild_makes_no_partitions(empty, password, log):
     write(log, answers(2, at_s=0) + answers(2, first=9, at_s=NOON_S))
     Forwarder(log, empty.url, password).send()
-    names = {name for (name,) in empty.ask("SELECT relname FROM pg_class WHERE relname ~ '^predictions_d'")}
+    names = {
+        name for (name,) in empty.ask("SELECT relname FROM pg_class WHERE relkind = 'r' AND relname ~ '^predictions_d'")
+    }
     assert names == {"predictions_d20260112"}
     assert len(in_postgres(empty)) == 4
 
@@ -187,7 +189,7 @@ def test_what_cannot_be_forwarded_is_told(empty, password, log, monkeypatch):
     with pytest.raises(ConfigError, match="the environment variable NOBODY must hold the password"):
         Forwarder(log, empty.url, "NOBODY").send()
     monkeypatch.setenv(password, "wrong")
-    with pytest.raises(LogError, match="its rows stay where they are|rows stay where they are: .*password"):
+    with pytest.raises(LogError, match=r"rows stay where they are: .*password"):
         Forwarder(log, empty.url, password).send()
-    with pytest.raises(ConfigError, match="keep_days must be from 1, got 0"):
+    with pytest.raises(ConfigError, match=r"keep_days must be from 1, got 0$"):
         Forwarder(log, empty.url, password, keep_days=0)
