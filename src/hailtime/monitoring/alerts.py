@@ -98,7 +98,7 @@ class AlertBook:
 
         - released_s: when the live version last changed; an error that began soon after it has a likely cause
         """
-        began, ended = [], []
+        began, ended = list[Rule](), list[Rule]()
         for rule in self.rules:
             measure, state = situation.measures.get(rule.measure), self._states[rule.name]
             # a measure that cannot be told says neither that it began nor that it is over
@@ -142,11 +142,7 @@ def _read_rule(name: str, entry: Mapping[str, Any]) -> Rule:
         raise ConfigError(f"alert {name}: measure is one of {', '.join(MEASURES)}, got {entry['measure']!r}{hint}")
     for key in _SETTINGS[1:]:
         value = entry[key]
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or value < 0
-            or (key != "for_min" and value == 0)
-        ):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or value < 0 or (value == 0 and key != "for_min"):
             raise ConfigError(f"alert {name}: {key} must be a number above 0, got {value!r}")
     return Rule(name, **entry)

@@ -31,20 +31,19 @@ def cause_of(measures: Collection[str], situation: Situation, released_s: float 
     seen = situation.measures
     if "new_share" in measures and "new_share" in seen:
         what = _named(seen["new_share"].about)
-        why = (
-            f"{seen['new_share'].value:.0%} of {what} are values that training never saw: a feed was renamed, or is new"
-        )
+        why = f"{seen['new_share'].value:.0%} of {what} are values that training never saw: renamed, or new"
         return Cause("breakage", why, "python scripts/monitor.py report, then tell the feed's owner or train anew")
     if "missing_points" in measures and "missing_points" in seen:
         what = _named(seen["missing_points"].about)
-        why = f"{what} stopped coming: missing in {seen['missing_points'].value:.0%} more of the requests than in training"
+        points = seen["missing_points"].value
+        why = f"{what} stopped coming: missing in {points:.0%} more of the requests than in training"
         return Cause("breakage", why, "look at the feed that brings it; the model answers without it meanwhile")
     is_wrong = bool({"late_share", "error_ratio"} & set(measures))
     if is_wrong and released_s is not None and 0 <= situation.at_s - released_s <= RELEASE_S:
         return Cause("release", "the error began with the version that went live last", "python scripts/rollback.py")
     if "fallback_share" in measures:
         return Cause(
-            "fallback", "answers come from a fallback, the server is not there", "docs/runbook.md, Triton is down"
+            "fallback", "answers come from a fallback, no server gives them", "docs/runbook.md, Triton is down"
         )
     if "moved_share" in measures and "moved_share" in seen:
         what = _named(seen["moved_share"].about)
