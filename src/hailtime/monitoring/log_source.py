@@ -80,6 +80,13 @@ class LogSource:
         quoted = request_id.replace("'", "''").replace("\x00", "")
         return self._rows(f"p.request_id = '{quoted}'").sort("answered_at_us")
 
+    def farthest_off(self, n: int, of_newest: int = 2000) -> pl.DataFrame:
+        """Of the newest actuals that came, the `n` whose request was told something farthest off; the worst first."""
+        rows = self._rows(
+            f"a.id > (SELECT coalesce(max(id), 0) - {of_newest} FROM actuals) AND a.pickup_time_s IS NOT NULL"
+        )
+        return rows.sort((pl.col("p50_s") - pl.col("pickup_time_s")).abs(), descending=True).head(n)
+
     def _rows(self, which: str) -> pl.DataFrame:
         return self._frame(
             f"SELECT {_COLUMNS} FROM predictions p LEFT JOIN actuals a ON a.request_id = p.request_id WHERE {which}"

@@ -5,7 +5,8 @@ The file can be deleted at any time: the next pass makes it anew from the log.
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from hailtime.errors import LogError
+from hailtime.monitoring.arrivals import N_BINS, Arrivals
 from hailtime.monitoring.drift import ColumnCounts
 from hailtime.monitoring.hours import KEYS, SUMS
 
@@ -25,21 +27,33 @@ CREATE TABLE IF NOT EXISTS sums (hour_s INTEGER NOT NULL, {", ".join(f"{key} TEX
     PRIMARY KEY (slice, hour_s, version, path, value)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS columns (hour_s INTEGER NOT NULL, name TEXT NOT NULL, counts TEXT NOT NULL,
     PRIMARY KEY (hour_s, name)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS arrivals (hour_s INTEGER NOT NULL, version TEXT NOT NULL, n_late INTEGER NOT NULL,
+    grid BLOB NOT NULL, PRIMARY KEY (hour_s, version)) WITHOUT ROWID;
 """
+_HOURLY = ("sums", "columns", "arrivals")
 
 
 class MonitorStore:
-    """The monitor's file. One process writes, any number read. LogError when it cannot be used."""
+    """The monitor's file. One process writes, any number read. LogError when it cannot be used.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    - read_only: for a reader, which then makes no file where there is none
+    """
+
+    def __init__(self, path: Path, read_only: bool = False) -> None:
+        self.path, self._read_only = path, read_only
+        if read_only:
+            self._check_release()
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._connection() as connection:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.executescript(_TABLES)
-        if self.state("version", STORE_VERSION) != STORE_VERSION:
-            raise LogError(f"{path} is of another release: delete it, the next pass makes it anew from the log")
+        self._check_release()
         self.set_state(version=STORE_VERSION)
+
+    def _check_release(self) -> None:
+        if self.state("version", STORE_VERSION) != STORE_VERSION:
+            raise LogError(f"{self.path} is of another release: delete it, the next pass makes it anew from the log")
 
     def state(self, name: str, default: Any) -> Any:
         """A value kept under a name."""
@@ -51,7 +65,13 @@ class MonitorStore:
         with self._connection() as connection:
             _set_state(connection, values)
 
-    def replace_hour(self, hour_s: int, sums: pl.DataFrame, columns: Mapping[str, ColumnCounts]) -> None:
+    def replace_hour(
+        self,
+        hour_s: int,
+        sums: pl.DataFrame,
+        columns: Mapping[str, ColumnCounts],
+        arrivals: Sequence[Arrivals] = (),
+    ) -> None:
         """Everything of an hour at once, in place of what was known of it."""
         names = ["hour_s", *KEYS, *SUMS, "errors", "latencies"]
         rows = sums.with_columns(pl.lit(hour_s).alias("hour_s")).select(
@@ -59,11 +79,25 @@ class MonitorStore:
         )
         places = ", ".join("?" * len(names))
         with self._connection() as connection:
-            connection.execute("DELETE FROM sums WHERE hour_s = ?", (hour_s,))
-            connection.execute("DELETE FROM columns WHERE hour_s = ?", (hour_s,))
+            for table in _HOURLY:
+                connection.execute(f"DELETE FROM {table} WHERE hour_s = ?", (hour_s,))
             connection.executemany(f"INSERT INTO sums ({', '.join(names)}) VALUES ({places})", rows.iter_rows())
             counted = [(hour_s, name, json.dumps(_plain(counts))) for name, counts in columns.items()]
             connection.executemany("INSERT INTO columns VALUES (?, ?, ?)", counted)
+            grids = [(hour_s, one.version, one.n_late, zlib.compress(one.grid.tobytes())) for one in arrivals]
+            connection.executemany("INSERT INTO arrivals VALUES (?, ?, ?, ?)", grids)
+
+    def forget(self, before_s: float) -> None:
+        """Drops the hours that begin before a moment."""
+        with self._connection() as connection:
+            for table in _HOURLY:
+                connection.execute(f"DELETE FROM {table} WHERE hour_s < ?", (before_s,))
+
+    def span(self) -> tuple[int, int] | None:
+        """The begin of the first hour that anything is known of, and of the last; None without any."""
+        with self._connection() as connection:
+            first, last = connection.execute("SELECT min(hour_s), max(hour_s) FROM sums WHERE slice = ''").fetchone()
+        return None if first is None else (first, last)
 
     def sums(self, slice_name: str = "", since_s: float = 0, until_s: float = 2**62) -> pl.DataFrame:
         """The sums of one slice ("" for all rows) of the hours that begin in a span."""
@@ -82,6 +116,33 @@ class MonitorStore:
         frame = pl.DataFrame(rows, schema={**kinds, **lists}, orient="row")
         return frame.with_columns(pl.col(name).str.json_decode(pl.List(pl.Int64)) for name in lists)
 
+    def totals(
+        self, by: Sequence[str], slice_name: str = "", since_s: float = 0, until_s: float = 2**62
+    ) -> pl.DataFrame:
+        """The sums of one slice added up over everything but `by`, without the counts of errors and latencies.
+
+        A tenth of the time that `sums` takes where there are many values: 90 days of 60 zones are 260,000 rows.
+        """
+        keys = [key for key in by if key != "hour_s"]
+        hour = "hour_s" if "hour_s" in by else "max(hour_s)"
+        added = [f"sum({name})" for name in SUMS]
+        with self._connection() as connection:
+            rows = connection.execute(
+                f"SELECT {', '.join([hour, *keys, *added])} FROM sums "
+                f"WHERE slice = ? AND hour_s >= ? AND hour_s < ? GROUP BY {', '.join(by)}",
+                (slice_name, since_s, until_s),
+            ).fetchall()
+        kinds: dict[str, Any] = {"hour_s": pl.Int64, **dict.fromkeys(keys, pl.String), **dict.fromkeys(SUMS, pl.Float64)}
+        return pl.DataFrame(rows, schema=kinds, orient="row")
+
+    def arrivals(self, since_s: float = 0, until_s: float = 2**62) -> list[Arrivals]:
+        """What was said against what happened, an hour and a version each."""
+        with self._connection() as connection:
+            rows = connection.execute(
+                "SELECT version, grid, n_late FROM arrivals WHERE hour_s >= ? AND hour_s < ?", (since_s, until_s)
+            ).fetchall()
+        return [Arrivals(version, _grid(content), n_late) for version, content, n_late in rows]
+
     def columns(self, since_s: float = 0, until_s: float = 2**62) -> dict[int, dict[str, dict[str, Any]]]:
         """Hour → column → its counts as they were stored; `counts_of` makes them `ColumnCounts`."""
         found: dict[int, dict[str, dict[str, Any]]] = {}
@@ -97,7 +158,8 @@ class MonitorStore:
     def _connection(self) -> Iterator[sqlite3.Connection]:
         """A transaction: all of it or nothing."""
         try:
-            with closing(sqlite3.connect(self.path, timeout=10.0)) as connection, connection:
+            where = f"{self.path.absolute().as_uri()}?mode={'ro' if self._read_only else 'rwc'}"
+            with closing(sqlite3.connect(where, timeout=10.0, uri=True)) as connection, connection:
                 yield connection
         except sqlite3.Error as error:
             raise LogError(f"the monitor's file {self.path} cannot be used: {error}") from error
@@ -112,6 +174,10 @@ def counts_of(stored: Mapping[str, Any], reference: Mapping[str, Any]) -> Column
     counts.values.update(stored["values"])
     counts.missing, counts.rows = stored["missing"], stored["rows"]
     return counts
+
+
+def _grid(content: bytes) -> Any:
+    return np.frombuffer(zlib.decompress(content), np.int32).reshape(N_BINS, N_BINS)
 
 
 def _plain(counts: ColumnCounts) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import onnx
 import polars as pl
 
 from hailtime.errors import DataError
+from hailtime.monitoring.arrivals import arrivals_of
 from hailtime.monitoring.drift import ColumnCounts, Histogram
 from hailtime.monitoring.hours import summarise, with_features
 from hailtime.monitoring.log_source import LogSource
@@ -25,6 +26,7 @@ from hailtime.schema import Schema
 
 log = logging.getLogger(__name__)
 
+ENOUGH_PICKUPS = 1000
 PREDICTION = "predicted pickup_time_s"  # beside the columns: what the answers look like
 
 
@@ -52,12 +54,18 @@ class Watch:
     """Keeps a store up to date with a log.
 
     - `slices`: name → expression over the log's columns and the kept inputs; error is told for each of its values
+    - `label_delay_s`: an actual reported later than that after its request is counted as late
     """
 
     def __init__(
-        self, source: LogSource, store: MonitorStore, model: WatchedModel, slices: Mapping[str, pl.Expr] | None = None
+        self,
+        source: LogSource,
+        store: MonitorStore,
+        model: WatchedModel,
+        slices: Mapping[str, pl.Expr] | None = None,
+        label_delay_s: float = 7200,
     ) -> None:
-        self.source, self.store, self.model = source, store, model
+        self.source, self.store, self.model, self.label_delay_s = source, store, model, label_delay_s
         self.slices = dict(slices) if slices is not None else usual_slices(model.schema)
 
     def read_on(self) -> list[int]:
@@ -76,7 +84,25 @@ class Watch:
     def count_hour(self, hour_s: int) -> None:
         """Counts an hour anew."""
         rows = with_features(self.source.hour(hour_s), self.model.schema)
-        self.store.replace_hour(hour_s, summarise(rows, self.slices), self._columns(rows))
+        arrivals = arrivals_of(rows, self.label_delay_s)
+        self.store.replace_hour(hour_s, summarise(rows, self.slices), self._columns(rows), arrivals)
+        self._learn_places(rows)
+
+    def _learn_places(self, rows: pl.DataFrame) -> None:
+        """Where the zones are, from their first pickups: zones do not move, so a thousand of them are enough."""
+        schema = self.model.schema
+        if schema.zone is None or schema.journey is None:
+            return
+        known: dict[str, list[float]] = self.store.state("places", {})
+        lat, lon = schema.journey[2:]
+        seen = rows.drop_nulls([schema.zone, lat, lon]).group_by(schema.zone).agg(pl.len(), pl.sum(lat), pl.sum(lon))
+        new = {}
+        for zone, *seen_here in seen.iter_rows():
+            before = known.get(zone, [0, 0.0, 0.0])
+            if before[0] < ENOUGH_PICKUPS:
+                new[zone] = [a + b for a, b in zip(before, seen_here, strict=True)]
+        if new:
+            self.store.set_state(places=known | new)
 
     def _columns(self, rows: pl.DataFrame) -> dict[str, ColumnCounts]:
         """Inputs of rows that have any, the actuals, and the answers in the actuals' bins."""
