@@ -71,7 +71,7 @@ def make_city(
     happened = _requests(n, start, days, closed_from)
     rows = _answers(quiet, happened)
     asked_s = rows["requested_at_s"]
-    city = WatchedCity(folder, schema, float(asked_s.max()) + 600)
+    city = WatchedCity(folder, schema, float(asked_s.max()) + 60)
     moments = [float(asked_s.min()), *(float(asked_s.quantile(share)) for share in (1 / 3, 2 / 3))]
     write_repository(city.repository, schema, reference_histograms(schema, _inputs(quiet)), moments)
     write_log(city.log, _with_versions(rows, moments), schema, city.now_s)

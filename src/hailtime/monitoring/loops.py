@@ -1,0 +1,94 @@
+"""What runs on and on: reading the log into the store, and sending a log to PostgreSQL. A fault is told and retried.
+
+    reading = Reading(settings)
+    reading.run(stop)  # until the event is set
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from hailtime.errors import HailtimeError
+from hailtime.monitoring.forward import DAY_S, Forwarder
+from hailtime.monitoring.log_source import LogSource
+from hailtime.monitoring.models import live_model
+from hailtime.monitoring.settings import MonitorSettings
+from hailtime.monitoring.store import MonitorStore
+from hailtime.monitoring.watch import Watch
+
+log = logging.getLogger(__name__)
+
+LONGEST_WAIT_S = 60.0
+
+
+class Reading:
+    """Keeps the store up to date with the log, by the model that is live at each pass.
+
+    What went wrong is in the store (`read_error`), so that the page can say it.
+    """
+
+    def __init__(self, settings: MonitorSettings, clock: Callable[[], float] = time.time) -> None:
+        self.settings, self._clock = settings, clock
+        self._forgot_at_s = 0.0
+
+    def once(self) -> list[int]:
+        """One pass: the hours that changed. HailtimeError when the log, the store or the model cannot be used."""
+        # opened anew at each pass: a store that was deleted is made again, a new release's model is taken
+        store = MonitorStore(self.settings.store)
+        try:
+            model = live_model(self.settings.repository)
+            watch = Watch(LogSource(self.settings.log), store, model, label_delay_s=self.settings.label_delay_s)
+            hours = watch.read_on()
+        except HailtimeError as error:
+            store.set_state(read_error=str(error), failed_at_s=self._clock())
+            raise
+        store.set_state(read_error=None, read_at_s=self._clock())
+        self._forget(store)
+        return hours
+
+    def run(self, stop: threading.Event) -> None:
+        """A pass every `every_s` seconds."""
+        repeat(self.once, self.settings.every_s, stop)
+
+    def _forget(self, store: MonitorStore) -> None:
+        now_s = self._clock()
+        if now_s - self._forgot_at_s >= DAY_S:
+            store.forget(now_s - self.settings.keep_days * DAY_S)
+            self._forgot_at_s = now_s
+
+
+class Sending:
+    """Sends a log on every second, and forgets old days once a day."""
+
+    def __init__(self, forwarder: Forwarder, clock: Callable[[], float] = time.time) -> None:
+        self._forwarder, self._clock = forwarder, clock
+        self._forgot_at_s = 0.0
+
+    def once(self) -> None:
+        sent = self._forwarder.send()
+        if sent:
+            log.info("sent %d answers, %d of shadows, %d ends", sent.predictions, sent.shadow_predictions, sent.actuals)
+        if self._clock() - self._forgot_at_s >= DAY_S:
+            for name in self._forwarder.forget():
+                log.info("dropped %s", name)
+            self._forgot_at_s = self._clock()
+
+    def run(self, stop: threading.Event) -> None:
+        repeat(self.once, 1.0, stop)
+
+
+def repeat(work: Callable[[], object], every_s: float, stop: threading.Event) -> None:
+    """Does the work until it is told to stop; after a fault it waits longer each time, up to a minute."""
+    wait_s, told = every_s, ""
+    while not stop.is_set():
+        try:
+            work()
+            if told:
+                log.info("it works again")
+            wait_s, told = every_s, ""
+        except (HailtimeError, OSError) as error:  # OSError: such as a folder that cannot be written
+            if str(error) != told:
+                log.warning("%s: %s", type(error).__name__, error)
+            wait_s, told = min(max(wait_s, 1.0) * 2, max(LONGEST_WAIT_S, every_s)), str(error)
+        stop.wait(wait_s)

@@ -1,0 +1,112 @@
+"""The page over HTTP: one HTML file, its scripts, and the views as JSON. It only reads.
+
+    uvicorn.run(make_app(Watched(settings), token=None), host="127.0.0.1", port=8050)
+"""
+
+import gzip
+import json
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.middleware.gzip import GZipMiddleware
+
+from hailtime.errors import HailtimeError
+from hailtime.monitoring.page import state
+from hailtime.monitoring.page.access import guard
+from hailtime.monitoring.page.errors import accuracy, intervals, places
+from hailtime.monitoring.page.inputs import drift
+from hailtime.monitoring.page.now import now
+from hailtime.monitoring.page.watched import Watched
+
+Days = Annotated[float, Query(gt=0, le=3660)]
+VIEWS: dict[str, Callable[[Watched, float], dict[str, Any]]] = {
+    "accuracy": accuracy,
+    "places": places,
+    "intervals": intervals,
+    "drift": drift,
+    "releases": state.releases,
+    "health": state.health,
+}
+FILES = Path(__file__).parent / "files"
+_KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+
+
+def make_app(watched: Watched, token: str | None) -> FastAPI:
+    """The page of what is watched; `token` as in `access.guard`."""
+    app = FastAPI(title="Hailtime monitor", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(GZipMiddleware, minimum_size=2000, compresslevel=5)
+    guard(app, token)
+
+    @app.exception_handler(HailtimeError)
+    def say(request: Request, error: HailtimeError) -> Response:
+        return JSONResponse({"error": str(error)}, status_code=503)
+
+    @app.get("/", response_class=HTMLResponse)
+    def page() -> str:
+        return (FILES / "index.html").read_text().replace("{first}", _first(watched)).replace("{plotly}", plotly_name())
+
+    @app.get("/api/now")
+    def of_now() -> dict[str, Any]:
+        return now(watched)
+
+    @app.get("/api/request")
+    def of_request(id: Annotated[str, Query(min_length=1, max_length=200)]) -> dict[str, Any]:
+        return state.request(watched, id.strip())
+
+    @app.get("/api/farthest")
+    def of_farthest() -> dict[str, Any]:
+        return state.farthest(watched)
+
+    for name, view in VIEWS.items():
+        app.get(f"/api/{name}", name=name)(_endpoint(view, watched))
+
+    @app.get("/files/{name}")
+    def file(name: str) -> Response:
+        known = {path.name: path for path in FILES.iterdir()}
+        if name == plotly_name():
+            return Response(plotly_js(), media_type="text/javascript", headers=_PLOTLY_HEADERS)
+        if name not in known or known[name].suffix not in _KINDS:
+            return Response("no such file", status_code=404)
+        kind = _KINDS[known[name].suffix]
+        return Response(known[name].read_bytes(), media_type=kind, headers={"Cache-Control": "no-cache"})
+
+    return app
+
+
+_PLOTLY_HEADERS = {
+    "Cache-Control": "public, max-age=31536000, immutable",  # its name holds its version
+    "Content-Encoding": "gzip",
+    "Vary": "Accept-Encoding",
+}
+
+
+def plotly_name() -> str:
+    return f"plotly-{version('plotly')}.js"
+
+
+@lru_cache(maxsize=1)
+def plotly_js() -> bytes:
+    """Plotly's own bundle, from the installed package, compressed: 1.5 MB instead of 4.8."""
+    return gzip.compress(files("plotly").joinpath("package_data", "plotly.min.js").read_bytes(), 6, mtime=0)
+
+
+def _endpoint(view: Callable[[Watched, float], dict[str, Any]], watched: Watched) -> Callable[..., dict[str, Any]]:
+    def answer(days: Days = 7) -> dict[str, Any]:
+        return view(watched, days)
+
+    return answer
+
+
+def _first(watched: Watched) -> str:
+    """The first view's figures, in the page itself: they are there before any script has run."""
+    try:
+        told = now(watched)
+    except HailtimeError as error:
+        told = {"error": str(error)}
+    return json.dumps(told).replace("<", "\\u003c")

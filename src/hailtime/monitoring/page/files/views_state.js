@@ -1,0 +1,115 @@
+// The views on what is behind the figures: drift, releases, the health of the data, one request.
+
+import { COLORS, banded, color, draw, escaped, onTime, scale, timeAxis, warm } from "./charts.js";
+import { banner, card, clock, facts, h, milliseconds, percent, picture, seconds, table, tile, tiles, whole } from "./parts.js";
+
+export function drift(data) {
+  const enough = data.rows.some((n) => n >= data.least_rows);
+  if (!enough) return [card("Drift", `No day has ${whole(data.least_rows)} requests with inputs yet; fewer would show chance as drift. The log must keep the inputs: PredictionLog(..., features="all").`)];
+  const heat = (z, title, most, colors, format) => () => ({
+    traces: [{ type: "heatmap", x: data.days, y: data.columns.map(escaped), z, zmin: 0, zmax: most, colorscale: colors, xgap: 1, ygap: 1,
+      hovertemplate: `%{y}<br>%{x}<br>${title} %{z:${format}}<extra></extra>`, colorbar: { title: { text: title, side: "right" }, thickness: 10, outlinewidth: 0, tickformat: format } }],
+    layout: { height: 110 + 19 * data.columns.length, xaxis: { ...timeAxis(data), type: "category", range: null, title: `day, ${data.timezone}`, showgrid: false, nticks: 8 },
+      yaxis: { title: "", autorange: "reversed", showgrid: false, tickmode: "linear" }, margin: { l: 60, r: 10, t: 10, b: 36 } },
+  });
+  draw("drift-psi", heat(data.psi, "PSI", 0.5, warm(), ".2f"));
+  const most = Math.max(0.05, ...data.missing.flat().filter((share) => share !== null));
+  draw("drift-missing", heat(data.missing, "missing", most, scale(), ".0%"));
+  const told = data.sentences.slice(0, 40).map((one) => h("li", {}, h("time", {}, one.day), h("span", {}, one.text)));
+  return [
+    card("What is remarkable", told.length ? "The newest day first, and its farthest column first." : null,
+      told.length ? h("ul", { class: "told" }, told) : h("p", {}, "Nothing: in all days shown every column is as in training.")),
+    picture("drift-psi", "How far from training", "Population stability index of each column and day: 0.1 is worth a look, from 0.25 it is another distribution. Empty where a day has fewer than 1,000 requests."),
+    picture("drift-missing", "Missing values", "Share of the requests."),
+  ];
+}
+
+export function releases(data) {
+  const names = Object.keys(data.versions);
+  draw("release-requests", () => ({
+    traces: names.map((name, i) => ({ x: data.versions[name].time, y: data.versions[name].n, type: "bar", name: `version ${escaped(name)}`, marker: { color: color(COLORS[i % 6]) },
+      hovertemplate: "%{x}<br>%{y:,.0f} requests" })),
+    layout: { ...onTime(data, []), barmode: "stack", showlegend: true, xaxis: timeAxis(data), yaxis: { title: `requests ${data.is_daily ? "a day" : "an hour"}` } },
+  }));
+  draw("release-error", () => ({
+    traces: names.flatMap((name, i) => {
+      const one = data.versions[name];
+      return banded(one.time, one.mae_s, one.mae_low_s, one.mae_high_s, `version ${escaped(name)}`, COLORS[i % 6], { hovertemplate: "%{x}<br>%{y:.0f} s" });
+    }),
+    layout: { ...onTime(data, []), showlegend: true, xaxis: timeAxis(data), yaxis: { title: "mean absolute error, s", rangemode: "tozero" } },
+  }));
+  const rows = data.standings.map((one) => {
+    const failed = one.gates.filter((gate) => !gate.passed).map((gate) => `${gate.name} ✗ ${gate.text}`);
+    const gates = one.gates.length ? (failed.length ? failed.join("; ") : `${one.gates.length} passed`) : "";
+    return [one.version, one.state, one.since, one.run, one.mae_s === null ? "" : one.mae_s.toFixed(1), gates, one.by, one.why];
+  });
+  return [
+    data.problem ? banner(data.problem, true) : null,
+    picture("release-requests", "Who answered", `Now ${data.plan}. Dotted lines are releases.`),
+    picture("release-error", "Error by version", "With 95 % bands; the newest points are still arriving."),
+    card("Every version", "The newest first.", rows.length
+      ? table([["version", "n"], ["state", "short"], [`since, ${data.timezone}`, "short"], ["run", "short"], ["MAE in its test, s", "n"], ["gates", ""], ["by", "short"], ["why", "why"]], rows)
+      : h("p", {}, "Nothing is deployed yet: python scripts/deploy.py RUN")),
+  ];
+}
+
+export function health(data) {
+  const { time } = data;
+  const age = data.read_age_s;
+  draw("health-ends", () => ({
+    traces: [["arrived", "a"], ["cancelled", "d"]].map(([name, tone]) => ({ x: time.time, y: time[name], name, mode: "lines", stackgroup: "ends", line: { color: color(tone), width: 1 },
+      hovertemplate: "%{x}<br>%{y:.1%}" })),
+    layout: { ...onTime(data, time.time, time.is_complete), showlegend: true, xaxis: timeAxis(data), yaxis: { title: "share of the requests", tickformat: ".0%", range: [0, 1] } },
+  }));
+  return [
+    data.log_error ? banner(`The log cannot be reached, so nothing new is read: ${data.log_error}`, true) : null,
+    data.read_error && !data.log_error ? banner(`The last pass over the log failed: ${data.read_error}`, true) : null,
+    tiles(
+      tile("Read until", data.read_at ?? "–", age === null ? "no pass has ended yet" : `${since(age)} ago; ${data.unread === null ? "the log is out of reach" : `${whole(data.unread)} rows wait`}`, { isWords: true, isBad: age > 600 }),
+      tile("Cancelled", percent(data.cancelled), `${whole(data.n_cancelled)} of ${whole(data.n)} requests; who waits long cancels more often, so what arrived looks better than it was`),
+      tile("Nobody told the end", percent(data.never_told), "of the requests in complete hours"),
+      tile("Of unknown requests", whole(data.n_unmatched), "ends that were reported and match no answer in the log, since the store began"),
+      tile("Contradicted", whole(data.n_changed), "requests whose end was reported again and otherwise; the last word counts"),
+      tile("Late", whole(data.n_late), `ends reported more than ${whole(data.label_delay_s / 60)} min after the request`),
+    ),
+    picture("health-ends", "What became of the requests", "Above the coloured parts nobody has told yet what happened."),
+    card("Where it comes from", null, facts([["log", data.log]])),
+  ];
+}
+
+const since = (s) => (s < 120 ? `${Math.round(s)} s` : s < 7200 ? `${Math.round(s / 60)} min` : s < 172800 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 86400)} days`);
+
+/** `far`: requests worth a look; `found`: the answer to the id that was asked for, or null. */
+export function request({ far, found, id }) {
+  const input = h("input", { name: "id", id: "request-id", "aria-label": "request id", placeholder: "request id", value: id ?? "", autocomplete: "off", spellcheck: "false" });
+  const rows = (far.requests ?? []).map((one) => [
+    h("a", { href: `#request/${encodeURIComponent(one.request_id)}` }, one.request_id), one.asked_at, one.version, one.path, clock(one.p50_s), clock(one.pickup_time_s)]);
+  return [
+    card("Look up a request", "By the id that the backend gave it, or that the client's answer carries.", h("form", { id: "lookup" }, input, h("button", {}, "Look up"))),
+    ...(found ? result(found, id) : []),
+    far.error ? banner(far.error, true) : card("Farthest off lately", `Of the newest 2,000 that came true; asked at in ${far.timezone}.`, rows.length
+      ? table([["request", "short"], ["asked at", "short"], ["version", "n"], ["path", "short"], ["said", "n"], ["actual", "n"]], rows) : h("p", {}, "Nothing has come true yet.")),
+  ];
+}
+
+function result(found, id) {
+  if (found.error) return [banner(found.error, true)];
+  if (!found.answers.length) return [banner(`No request ${id} is in the log. Ids are as the backend gave them, with capitals; old rows leave the log.`)];
+  return found.answers.map((one) => {
+    const happened = one.pickup_time_s !== null ? clock(one.pickup_time_s) : one.cancelled_after_s !== null ? "cancelled" : "not known yet";
+    const off = one.pickup_time_s === null ? null : one.pickup_time_s - one.p50_s;
+    const isInside = off !== null && one.p10_s <= one.pickup_time_s && one.pickup_time_s <= one.p90_s;
+    const words = off === null ? (one.cancelled_after_s !== null ? `given up after ${clock(one.cancelled_after_s)}` : "nobody has told the end")
+      : `${seconds(Math.abs(off))} ${off > 0 ? "later" : "earlier"} than said, ${isInside ? "between P10 and P90" : off > 0 ? "later than P90" : "sooner than P10"}`;
+    const inputs = one.features.length ? facts(one.features.map(({ name, value, unit }) => [name, value === null ? "missing" : `${value} ${unit}`]))
+      : h("p", { class: "quiet" }, "The log keeps no inputs: PredictionLog(..., features=\"all\") would.");
+    return h("div", {},
+      tiles(
+        tile("Said (P50)", clock(one.p50_s), `8 in 10 times between ${clock(one.p10_s)} and ${clock(one.p90_s)}`),
+        tile("Happened", happened, words + (one.n_changed ? `; reported ${one.n_changed + 1} times, differently` : ""), { isBad: off !== null && !isInside }),
+        tile("Answered by", `version ${one.version || "–"}`, `path ${one.path}, in ${milliseconds(one.latency_s)}`),
+        tile("Asked at", one.asked_at, `${found.timezone}; answered ${one.answered_at}${one.reported_at ? `, end reported ${one.reported_at}` : ""}`, { isWords: true }),
+      ),
+      card("What was asked", null, inputs));
+  });
+}
