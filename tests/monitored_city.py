@@ -1,7 +1,8 @@
 """A city that is watched, made in a second: a log of some simulated days, and a repository with the model behind it.
 
 The answers are the quiet city's true medians with some noise; what really happened is the city's with its highway
-closed from some hour on, so the model is wrong from then on and not before.
+closed from some hour on, so the model is wrong from then on and not before. In its last 20 hours a third of the
+requests come without `incidents_active`.
 """
 
 import json
@@ -137,7 +138,9 @@ def _answers(quiet: pl.DataFrame, happened: pl.DataFrame) -> pl.DataFrame:
     rows = _inputs(happened).join(said, on="request_id")
     seconds, is_cancelled = pl.col("pickup_time_s"), pl.Series(rng.random(n) < 0.05)
     is_rule = pl.Series(rng.random(n) < 0.004)
+    is_silent = (pl.col("requested_at") > rows["requested_at"].max() - 20 * 3600e6) & pl.Series(rng.random(n) < 0.3)
     return rows.with_columns(
+        incidents_active=pl.when(~is_silent).then("incidents_active"),
         requested_at_s=pl.col("requested_at") // 1_000_000,
         answered_at_us=pl.col("requested_at") + 2_000,
         p10_s=pl.col("p50_s") * P10,

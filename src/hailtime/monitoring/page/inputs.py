@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -33,6 +33,7 @@ def drift_of_span(watched: Watched, span: Span) -> dict[str, Any]:
     told = [{"day": day, "column": n, "text": text, **asdict(d)} for day, n, d, text in _told(found, names)]
     return {
         "days": list(found),
+        "end": str(date.fromisoformat(max(found)) + timedelta(days=1)) if found else None,
         "columns": names,
         "psi": [[_shown(columns.get(name), "psi") for columns in found.values()] for name in names],
         "missing": [[_shown(columns.get(name), "missing") for columns in found.values()] for name in names],
@@ -56,9 +57,9 @@ def _by_day(
     watched: Watched, span: Span, references: Mapping[str, list[Histogram]]
 ) -> dict[str, dict[str, tuple[Histogram, ColumnCounts]]]:
     """Local day → column → the reference that its counts fit, and the counts."""
-    zone, days = ZoneInfo(span.timezone), dict[str, dict[str, tuple[Histogram, ColumnCounts]]]()
+    zone, days = ZoneInfo(span.timezone), _local_days(span)
     for hour_s, columns in watched.store().columns(span.since_s, span.until_s).items():
-        day = days.setdefault(datetime.fromtimestamp(hour_s, zone).strftime("%Y-%m-%d"), {})
+        day = days[datetime.fromtimestamp(hour_s, zone).strftime("%Y-%m-%d")]
         for name, stored in columns.items():
             reference, counts = _counted(stored, references.get(name, []))
             if reference is None or counts is None:
@@ -68,6 +69,12 @@ def _by_day(
             elif name not in day or day[name][1].rows < counts.rows:
                 day[name] = (reference, counts)
     return days
+
+
+def _local_days(span: Span) -> dict[str, dict[str, tuple[Histogram, ColumnCounts]]]:
+    """All of the span, also those without a request."""
+    first, last = (date.fromisoformat(span.text(at_s, "%Y-%m-%d")) for at_s in (span.since_s, span.until_s - 1))
+    return {str(first + timedelta(days=i)): {} for i in range((last - first).days + 1)}
 
 
 def _counted(stored: Stored, references: list[Histogram]) -> tuple[Histogram | None, ColumnCounts | None]:

@@ -12,14 +12,15 @@ from hailtime.rollout import Rollout
 from hailtime.serving.config_file import read_served
 
 QUIET_S = 3600  # without a request, and the page says that they have stopped
-_TIME = ["time", "n", "arrived", "is_complete", "mae_s", "mae_low_s", "mae_high_s", "expected_mae_s", "latency_p99_s"]
+_TIME = ["time", "n", "arrived", "is_complete", "mae_s", "mae_low_s", "mae_high_s", "expected_mae_s", "latency_p99_ms"]
 
 
 def now(watched: Watched, days: float = 1) -> dict[str, Any]:
     """Figures of the newest hours and the day before them."""
     span = watched.span(days)
     sums = span.timed(watched.store().sums("", span.since_s, span.until_s))
-    hours = span.measures(sums, ["hour_s"])
+    hours = span.measures(sums.with_columns(bucket_s="hour_s"), ["hour_s", "bucket_s"])
+    hours = hours.with_columns(latency_p99_ms=pl.col("latency_p99_s") * 1000)
     return {
         **frame_of(watched, span),
         "now": span.text(span.now_s),
@@ -28,7 +29,7 @@ def now(watched: Watched, days: float = 1) -> dict[str, Any]:
         **_newest(span, sums),
         **_last_complete(span, hours),
         "expected": _expected(hours),
-        "time": {**plain(span.measures(sums, ["bucket_s"]), _TIME), "rate": _rates(span, hours)},
+        "time": {**plain(hours, _TIME), "rate": _rates(span, hours)},
     }
 
 

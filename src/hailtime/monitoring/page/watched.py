@@ -98,15 +98,13 @@ class Watched:
             raise DataError(f"No request is in the log yet ({self.settings.log}). As soon as one is, it shows here.")
         now_s = self.now_s()
         until_s = min(int(now_s), known[1] + HOUR_S)
-        since_s = int(until_s - days * DAY_S) // HOUR_S * HOUR_S
-        return self._span(since_s, until_s, is_daily=days >= DAILY_FROM)
+        since_s = max(int(until_s - days * DAY_S) // HOUR_S * HOUR_S, known[0])
+        return self.between(since_s, until_s)
 
     def between(self, since_s: float, until_s: float) -> Span:
         """From one moment to another."""
-        return self._span(int(since_s), int(until_s), until_s - since_s >= DAILY_FROM * DAY_S)
-
-    def _span(self, since_s: int, until_s: int, is_daily: bool) -> Span:
-        return Span(since_s, until_s, self.now_s(), self.timezone(), is_daily, self.settings.label_delay_s)
+        is_daily = until_s - since_s >= DAILY_FROM * DAY_S
+        return Span(int(since_s), int(until_s), self.now_s(), self.timezone(), is_daily, self.settings.label_delay_s)
 
     def marks(self, span: Span) -> list[dict[str, str]]:
         """The releases within a span, for every time axis."""
@@ -119,7 +117,7 @@ class Watched:
 
 
 def _mark(change: Change) -> str:
-    percent = f" {change.plan.canary_percent:g} %" if change.plan and change.action == "canary" else ""
+    percent = f", {change.plan.canary_percent:g} %" if change.plan and change.action == "canary" else ""
     return f"{change.action} {change.version}{percent}"
 
 

@@ -24,7 +24,11 @@ export async function draw(id, make) {
   const element = document.getElementById(id);
   if (!element || drawn.get(id) !== make) return; // another view was opened meanwhile
   const { traces, layout } = make();
-  await window.Plotly.react(element, traces, themed(layout), { displayModeBar: false, responsive: true });
+  const { period, ...xaxis } = layout.xaxis;
+  const shown = traces.map((trace) => (trace.type === "heatmap" ? trace : { ...period, ...trace }));
+  const hasLegend = layout.showlegend ?? traces.filter((trace) => trace.name && trace.showlegend !== false).length > 1;
+  const margin = { l: 44, r: 10, t: hasLegend ? 30 : 10, b: 32 };
+  await window.Plotly.react(element, shown, themed({ margin, ...layout, xaxis }), { displayModeBar: false, responsive: true });
   element.dataset.drawn = "yes";
 }
 
@@ -41,7 +45,7 @@ function themed(layout) {
   return {
     height: 290, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: color("quiet"), family: getComputedStyle(document.body).fontFamily, size: 12 },
-    margin: { l: 44, r: 10, t: 26, b: 36 }, hovermode: "closest",
+    hovermode: "closest",
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
     hoverlabel: { bgcolor: color("card"), bordercolor: color("line"), font: { color: color("text") } },
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 12 } },
@@ -49,8 +53,9 @@ function themed(layout) {
   };
 }
 
-/** A time axis: in the city's clock, named. */
+/** A time axis: in the city's clock, named; a point lies in the middle of the hour or day that it is of. */
 export const timeAxis = (data) => ({
+  period: { xperiod: data.is_daily ? 86400000 : 3600000, xperiodalignment: "middle" },
   type: "date", title: `${data.is_daily ? "day" : "time"}, ${data.timezone}`, range: [data.since, data.until],
   tickformatstops: [
     { dtickrange: [null, 86399999], value: "%H:%M\n%-d %b" },
@@ -76,7 +81,8 @@ export function onTime(data, times, complete) {
 }
 
 const note = (x, text, more) => ({
-  x, xref: "x", yref: "paper", text: escaped(text), showarrow: false, font: { size: 11, color: color("quiet") }, ...more,
+  x, xref: "x", yref: "paper", text: escaped(text), showarrow: false, font: { size: 11, color: color("quiet") },
+  bgcolor: faded("card", 0.75), borderpad: 1, ...more,
 });
 
 /** A line with its 95 % band. */
@@ -96,6 +102,12 @@ export const level = (y, text) => ({
   annotation: { xref: "paper", x: 1, y, text, showarrow: false, xanchor: "right", yanchor: "bottom", font: { size: 11 } },
 });
 
+export const isNarrow = () => innerWidth < 720;
+/** A legend of colours: at the side, or below where there is little room. */
+export const colorbar = (title, more = {}) => ({
+  thickness: 10, outlinewidth: 0, title: { text: title, side: isNarrow() ? "bottom" : "right" },
+  ...(isNarrow() ? { orientation: "h", y: -0.16, yanchor: "top", len: 1 } : {}), ...more,
+});
 export const scale = () => [[0, color("low")], [0.5, color("a")], [1, color("high")]];
 export const warm = () => [[0, color("low")], [0.5, color("d")], [1, color("bad")]];
 // Plotly reads a little HTML in texts

@@ -26,6 +26,7 @@ export function tile(name, figure, words, { isWords = false, isBad = false, isBr
   return h("dl", { class: `card tile${isBroad ? " broad" : ""}` }, h("dt", {}, name),
     h("dd", {}, h("div", { class: kind }, figure), words ? h("small", {}, words) : null));
 }
+export const threes = (...all) => h("div", { class: "tiles threes" }, ...all);
 export const tiles = (...all) => h("div", { class: "tiles" }, ...all);
 
 /** heads: [text, kind]; kind "n" for numbers, "short" for what stays in a line, "why" for many words. */
@@ -50,5 +51,6 @@ export function clock(value) {
   const all = Math.round(value);
   return `${Math.floor(all / 60)}:${String(all % 60).padStart(2, "0")} min`;
 }
+export const early = (bias) => (isNone(bias) ? "–" : `${whole(Math.abs(bias))} s ${bias < 0 ? "later" : "earlier"}`);
 export const later = (bias) =>
-  isNone(bias) ? "" : Math.abs(bias) < 0.5 ? "neither late nor early" : `drivers came ${whole(Math.abs(bias))} s ${bias < 0 ? "later" : "earlier"} than was said`;
+  isNone(bias) ? "" : Math.abs(bias) < 0.5 ? "neither late nor early" : `drivers came ${early(bias)} than was said`;

@@ -1,7 +1,7 @@
 // The views on time and error: now, predicted against actual, places and hours, intervals.
 
-import { COLORS, banded, color, draw, escaped, level, minutes, onTime, scale, timeAxis, warm } from "./charts.js";
-import { banner, between, card, later, milliseconds, pair, percent, picture, seconds, table, tile, tiles, whole } from "./parts.js";
+import { COLORS, banded, color, colorbar, draw, escaped, isNarrow, level, minutes, onTime, scale, timeAxis, warm } from "./charts.js";
+import { banner, between, card, early, h, later, milliseconds, pair, percent, picture, seconds, table, threes, tile, tiles, whole } from "./parts.js";
 
 const MINUTES = [0.5, 1, 2, 5, 10, 20, 60, 120];
 
@@ -31,12 +31,11 @@ export function now(data) {
     layout: { ...onTime(data, time.time, time.is_complete), xaxis: timeAxis(data), yaxis: { title: "mean absolute error, s", rangemode: "tozero" } },
   }));
   bars("now-rate", data, time.rate, "requests a second", "%{y:.2f} a second");
-  const p99 = time.latency_p99_s.map((value) => (value === null ? null : value * 1000));
-  bars("now-latency", data, p99, "P99 of the answer's time, ms", "%{y:.2f} ms");
+  bars("now-latency", data, time.latency_p99_ms, "P99, ms", "%{y:.2f} ms");
   return [
     data.stopped ? banner(data.stopped) : null,
     paths.length && direct < 0.98 ? banner(`${percent(1 - direct)} of the answers came from a fallback: ${paths.map(([p, n]) => `${p} ${whole(n)}`).join(", ")}.`) : null,
-    tiles(...cards),
+    threes(...cards),
     picture("now-error", "Error of the last 24 hours", "By the hour of the request, with its 95 % band; dotted is what the model's own quantiles expect."),
     pair(picture("now-rate", "Requests", "By hour."), picture("now-latency", "Latency", "As the backend saw it, P99 by hour.")),
   ];
@@ -98,7 +97,7 @@ function againstActual(grid) {
     traces: [
       { type: "heatmap", x: edges, y: edges, z: shown, customdata: z.map((row) => row.map((n) => (100 * n) / total)), colorscale: scale(),
         hovertemplate: "said %{x:.1f} min, actual %{y:.1f} min<br>%{customdata:.2f} % of the trips<extra></extra>",
-        colorbar: { title: { text: "trips", side: "right" }, thickness: 10, outlinewidth: 0, tickvals: ticks.map(Math.log10), ticktext: ticks.map((n) => n.toLocaleString("en")) } },
+        colorbar: colorbar("trips", { tickvals: ticks.map(Math.log10), ticktext: ticks.map((n) => n.toLocaleString("en")) }) },
       { x: [edges[0], edges.at(-1)], y: [edges[0], edges.at(-1)], mode: "lines", line: { color: color("text"), width: 1, dash: "dash" }, hoverinfo: "skip" },
     ],
     layout: { height: 380, showlegend: false,
@@ -124,14 +123,14 @@ export function places(data) {
   draw("error-by-hour", () => ({
     traces: [{ x: hours.local_hour, y: hours.mae_s, type: "bar", marker: { color: color("a") }, hovertemplate: "%{x}:00<br>%{y:.0f} s<extra></extra>",
       error_y: { type: "data", symmetric: true, array: hours.mae_high_s.map((high, i) => high - hours.mae_s[i]), color: color("text"), thickness: 1, width: 2 } }],
-    layout: { xaxis: hourAxis(data), yaxis: { title: "mean absolute error, s", rangemode: "tozero" } },
+    layout: { height: 380, xaxis: hourAxis(data), yaxis: { title: "mean absolute error, s", rangemode: "tozero" } },
   }));
-  const worst = order.slice(0, 10).map((i) => [zones.value[i], whole(zones.n_arrived[i]), whole(zones.mae_s[i]), between(zones.mae_low_s[i], zones.mae_high_s[i]), later(zones.bias_s[i])]);
+  const worst = order.slice(0, 10).map((i) => [zones.value[i], whole(zones.n_arrived[i]), whole(zones.mae_s[i]), between(zones.mae_low_s[i], zones.mae_high_s[i]), early(zones.bias_s[i])]);
   return [
     picture("map", isMap ? "Error by zone, on the map" : "Error by zone", isMap ? "Each zone where its pickups are; as large as it has trips." : "The schema names no coordinates of the pickup, so there is no map."),
     pair(
       picture("error-by-hour", "Error by hour of day", "With 95 % bands."),
-      card("Zones with the largest error", "Of those with 20 trips or more.", table([["zone", "short"], ["trips", "n"], ["error, s", "n"], ["95 %", "short"], ["", "why"]], worst)),
+      card("Zones with the largest error", "Of those with 20 trips or more.", table([["zone", ""], ["trips", "n"], ["error, s", "n"], ["95 %", "short"], ["drivers came", "short"]], worst)),
     ),
   ];
 }
@@ -143,8 +142,8 @@ function cityMap(zones) {
     traces: [{
       x: zones.lon, y: zones.lat, mode: "markers", text: zones.value.map(escaped),
       customdata: zones.value.map((_, i) => [zones.n_arrived[i], zones.bias_s[i], zones.mae_low_s[i], zones.mae_high_s[i]]),
-      marker: { size: zones.n_arrived.map((n) => 9 + 27 * Math.sqrt(n / most)), color: zones.mae_s, colorscale: warm(), opacity: 0.9,
-        line: { color: color("card"), width: 1 }, colorbar: { title: { text: "mean absolute error, s", side: "right" }, thickness: 10, outlinewidth: 0 } },
+      marker: { size: zones.n_arrived.map((n) => (isNarrow() ? 5 : 9) + (isNarrow() ? 15 : 27) * Math.sqrt(n / most)), color: zones.mae_s, colorscale: warm(), opacity: 0.9,
+        line: { color: color("quiet"), width: 1 }, colorbar: colorbar("mean absolute error, s") },
       hovertemplate: "<b>%{text}</b><br>%{marker.color:.0f} s (%{customdata[2]:.0f} to %{customdata[3]:.0f})<br>bias %{customdata[1]:.0f} s<br>%{customdata[0]:,.0f} trips<extra></extra>",
     }],
     layout: { height: Math.min(560, Math.max(360, innerWidth * 0.6)), xaxis: { title: "longitude, °" }, yaxis: { title: "latitude, °", scaleanchor: "x", scaleratio: stretch } },
@@ -183,10 +182,15 @@ export function intervals(data) {
     picture("coverage", "What P10 to P90 holds, over time", "With Wilson's 95 % bands."),
     pair(
       zones.value.length ? picture("coverage-by-zone", "By zone", `The ${zones.value.length} that are farthest from 80 %.`) : card("By zone", "The schema names no zone, or no zone has 20 trips yet."),
-      slices.weather.value.length ? picture("coverage-by-weather", "By weather", "Wet: 0.1 mm/h of rain or more at the request.") : card("By weather", "The log keeps no rain_mm_h, or too few trips have come true."),
+      h("div", {},
+        slices.weather.value.length ? picture("coverage-by-weather", "By weather", "Wet: 0.1 mm/h of rain or more at the request.") : card("By weather", "The log keeps no rain_mm_h, or too few trips have come true."),
+        card("Most often later than P90", "One in ten is promised.", table([["zone", ""], ["trips", "n"], ["later than P90", "n"]], latest(slices.zone)))),
     ),
   ];
 }
+
+const latest = (zones) => zones.value.map((_, i) => i).sort((i, j) => zones.above[j] - zones.above[i]).slice(0, 10)
+  .map((i) => [zones.value[i], whole(zones.n_arrived[i]), percent(zones.above[i])]);
 
 function farthest(slice, n) {
   const order = slice.value.map((_, i) => i).sort((i, j) => Math.abs(slice.coverage[j] - 0.8) - Math.abs(slice.coverage[i] - 0.8)).slice(0, n);

@@ -1,26 +1,29 @@
 // The views on what is behind the figures: drift, releases, the health of the data, one request.
 
-import { COLORS, banded, color, draw, escaped, onTime, scale, timeAxis, warm } from "./charts.js";
-import { banner, card, clock, facts, h, milliseconds, percent, picture, seconds, table, tile, tiles, whole } from "./parts.js";
+import { COLORS, banded, color, colorbar, draw, escaped, onTime, scale, timeAxis, warm } from "./charts.js";
+import { banner, card, clock, facts, h, milliseconds, percent, picture, seconds, table, threes, tile, tiles, whole } from "./parts.js";
 
 export function drift(data) {
   const enough = data.rows.some((n) => n >= data.least_rows);
   if (!enough) return [card("Drift", `No day has ${whole(data.least_rows)} requests with inputs yet; fewer would show chance as drift. The log must keep the inputs: PredictionLog(..., features="all").`)];
-  const heat = (z, title, most, colors, format) => () => ({
-    traces: [{ type: "heatmap", x: data.days, y: data.columns.map(escaped), z, zmin: 0, zmax: most, colorscale: colors, xgap: 1, ygap: 1,
-      hovertemplate: `%{y}<br>%{x}<br>${title} %{z:${format}}<extra></extra>`, colorbar: { title: { text: title, side: "right" }, thickness: 10, outlinewidth: 0, tickformat: format } }],
-    layout: { height: 110 + 19 * data.columns.length, xaxis: { ...timeAxis(data), type: "category", range: null, title: `day, ${data.timezone}`, showgrid: false, nticks: 8 },
-      yaxis: { title: "", autorange: "reversed", showgrid: false, tickmode: "linear" }, margin: { l: 60, r: 10, t: 10, b: 36 } },
+  const heat = (rows, z, title, most, colors, format) => () => ({
+    traces: [{ type: "heatmap", x: [...data.days, data.end], y: rows.map(escaped), z, zmin: 0, zmax: most, colorscale: colors, xgap: 1, ygap: 1,
+      hovertemplate: `%{y}<br>%{x}<br>${title} %{z:${format}}<extra></extra>`, colorbar: colorbar(title, { tickformat: format }) }],
+    layout: { ...onTime(data, []), height: 120 + 19 * rows.length, yaxis: { title: "column", autorange: "reversed", showgrid: false, tickmode: "linear" },
+      xaxis: { ...timeAxis({ ...data, is_daily: true }), range: [data.days[0], data.end], showgrid: false, nticks: 8, ...(data.days.length < 8 ? { dtick: 86400000 } : {}) } },
   });
-  draw("drift-psi", heat(data.psi, "PSI", 0.5, warm(), ".2f"));
+  draw("drift-psi", heat(data.columns, data.psi, "PSI", 0.5, warm(), ".2f"));
   const most = Math.max(0.05, ...data.missing.flat().filter((share) => share !== null));
-  draw("drift-missing", heat(data.missing, "missing", most, scale(), ".0%"));
-  const told = data.sentences.slice(0, 40).map((one) => h("li", {}, h("time", {}, one.day), h("span", {}, one.text)));
+  const gaps = data.columns.map((_, i) => i).filter((i) => data.missing[i].some((share) => share > 0));
+  if (gaps.length) draw("drift-missing", heat(gaps.map((i) => data.columns[i]), gaps.map((i) => data.missing[i]), "missing", most, scale(), ".0%"));
+  const list = (told) => h("ul", { class: "told" }, told.map((one) => h("li", {}, h("time", {}, one.day), h("span", {}, one.text))));
+  const newest = data.sentences.filter((one) => one.day === data.sentences[0].day), before = data.sentences.slice(newest.length);
   return [
-    card("What is remarkable", told.length ? "The newest day first, and its farthest column first." : null,
-      told.length ? h("ul", { class: "told" }, told) : h("p", {}, "Nothing: in all days shown every column is as in training.")),
+    card("What is remarkable", newest.length ? "On the newest such day, the farthest column first." : null,
+      newest.length ? list(newest) : h("p", { class: "quiet" }, "Nothing: in all days shown every column is as in training."),
+      before.length ? h("details", {}, h("summary", {}, `Days before (${before.length})`), list(before)) : null),
     picture("drift-psi", "How far from training", "Population stability index of each column and day: 0.1 is worth a look, from 0.25 it is another distribution. Empty where a day has fewer than 1,000 requests."),
-    picture("drift-missing", "Missing values", "Share of the requests."),
+    gaps.length ? picture("drift-missing", "Missing values", "Share of the requests, of the columns in which any are missing.") : card("Missing values", "None, in any column on any of these days."),
   ];
 }
 
@@ -64,7 +67,7 @@ export function health(data) {
   return [
     data.log_error ? banner(`The log cannot be reached, so nothing new is read: ${data.log_error}`, true) : null,
     data.read_error && !data.log_error ? banner(`The last pass over the log failed: ${data.read_error}`, true) : null,
-    tiles(
+    threes(
       tile("Read until", data.read_at ?? "–", age === null ? "no pass has ended yet" : `${since(age)} ago; ${data.unread === null ? "the log is out of reach" : `${whole(data.unread)} rows wait`}`, { isWords: true, isBad: age > 600 }),
       tile("Cancelled", percent(data.cancelled), `${whole(data.n_cancelled)} of ${whole(data.n)} requests; who waits long cancels more often, so what arrived looks better than it was`),
       tile("Nobody told the end", percent(data.never_told), "of the requests in complete hours"),
