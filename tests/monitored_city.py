@@ -64,7 +64,11 @@ class WatchedCity:
 
 
 def make_city(
-    folder: Path, n: int = 24_000, start: str = "2026-04-04", days: int = 4, closed_from: str | None = "2026-04-06T15:00"
+    folder: Path,
+    n: int = 24_000,
+    start: str = "2026-04-04",
+    days: int = 4,
+    closed_from: str | None = "2026-04-06T15:00",
 ) -> WatchedCity:
     """`n` requests; version 2 becomes the canary after a third of the days and everybody's after two thirds."""
     schema = Schema.from_dict(yaml.safe_load(SOURCE.read_text())["schema"])
@@ -81,7 +85,17 @@ def make_city(
 
 def write_log(path: Path, rows: pl.DataFrame, schema: Schema, now_s: float) -> None:
     """All rows at once; what is known by `now_s` of their ends."""
-    names = ["request_id", "answered_at_us", "requested_at_s", "version", "path", "p10_s", "p50_s", "p90_s", "latency_s"]
+    names = [
+        "request_id",
+        "answered_at_us",
+        "requested_at_s",
+        "version",
+        "path",
+        "p10_s",
+        "p50_s",
+        "p90_s",
+        "latency_s",
+    ]
     kept = [
         json.dumps(row) for row in rows.select(*schema.numeric_names, *schema.categorical_names).iter_rows(named=True)
     ]

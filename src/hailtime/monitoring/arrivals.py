@@ -1,6 +1,6 @@
 """What was said against what happened, as counts on a fixed grid: they add up over hours, and the page draws them.
 
-    for arrivals in arrivals_of(rows, label_delay_s=7200): ...  # rows of `log_source.hour`
+for arrivals in arrivals_of(rows, label_delay_s=7200): ...  # rows of `log_source.hour`
 """
 
 from collections.abc import Sequence

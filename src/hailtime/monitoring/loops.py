@@ -1,7 +1,7 @@
 """What runs on and on: reading the log into the store, and sending a log to PostgreSQL. A fault is told and retried.
 
-    reading = Reading(settings)
-    reading.run(stop)  # until the event is set
+reading = Reading(settings)
+reading.run(stop)  # until the event is set
 """
 
 import logging

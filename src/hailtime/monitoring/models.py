@@ -13,7 +13,9 @@ def live_model(repository: Path) -> WatchedModel:
     """That of the stable version. DeployError when nothing is live."""
     served = read_served(repository)
     if served is None:
-        raise DeployError(f"a model must be live to watch it, nothing is deployed in {repository}: scripts/deploy.py RUN")
+        raise DeployError(
+            f"a model must be live to watch it, nothing is deployed in {repository}: scripts/deploy.py RUN"
+        )
     return _load(version_folder(repository, served.rollout.stable) / "model.onnx")
 
 

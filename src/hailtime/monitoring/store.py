@@ -117,9 +117,16 @@ class MonitorStore:
         return frame.with_columns(pl.col(name).str.json_decode(pl.List(pl.Int64)) for name in lists)
 
     def totals(
-        self, by: Sequence[str], slice_name: str = "", since_s: float = 0, until_s: float = 2**62
+        self,
+        by: Sequence[str],
+        slice_name: str = "",
+        since_s: float = 0,
+        until_s: float = 2**62,
+        version: str | None = None,
     ) -> pl.DataFrame:
         """The sums of one slice added up over everything but `by`, without the counts of errors and latencies.
+
+        - version: only what this one answered
 
         A tenth of the time that `sums` takes where there are many values: 90 days of 60 zones are 260,000 rows.
         """
@@ -129,17 +136,24 @@ class MonitorStore:
         with self._connection() as connection:
             rows = connection.execute(
                 f"SELECT {', '.join([hour, *keys, *added])} FROM sums "
-                f"WHERE slice = ? AND hour_s >= ? AND hour_s < ? GROUP BY {', '.join(by)}",
-                (slice_name, since_s, until_s),
+                "WHERE slice = ?1 AND hour_s >= ?2 AND hour_s < ?3 AND (?4 IS NULL OR version = ?4) "
+                f"GROUP BY {', '.join(by)}",
+                (slice_name, since_s, until_s, version),
             ).fetchall()
-        kinds: dict[str, Any] = {"hour_s": pl.Int64, **dict.fromkeys(keys, pl.String), **dict.fromkeys(SUMS, pl.Float64)}
+        kinds: dict[str, Any] = {
+            "hour_s": pl.Int64,
+            **dict.fromkeys(keys, pl.String),
+            **dict.fromkeys(SUMS, pl.Float64),
+        }
         return pl.DataFrame(rows, schema=kinds, orient="row")
 
-    def arrivals(self, since_s: float = 0, until_s: float = 2**62) -> list[Arrivals]:
+    def arrivals(self, since_s: float = 0, until_s: float = 2**62, version: str | None = None) -> list[Arrivals]:
         """What was said against what happened, an hour and a version each."""
         with self._connection() as connection:
             rows = connection.execute(
-                "SELECT version, grid, n_late FROM arrivals WHERE hour_s >= ? AND hour_s < ?", (since_s, until_s)
+                "SELECT version, grid, n_late FROM arrivals WHERE hour_s >= ?1 AND hour_s < ?2 "
+                "AND (?3 IS NULL OR version = ?3)",
+                (since_s, until_s, version),
             ).fetchall()
         return [Arrivals(version, _grid(content), n_late) for version, content, n_late in rows]
 
@@ -168,7 +182,7 @@ class MonitorStore:
 def counts_of(stored: Mapping[str, Any], reference: Mapping[str, Any]) -> ColumnCounts:
     """Stored counts of a column; those of another model's bins, which cannot be compared, count as no rows."""
     counts = ColumnCounts.like(reference)
-    if len(stored["counts"]) != len(counts.counts) or stored["edges"] != _edges(counts):
+    if len(stored["counts"]) != len(counts.counts) or stored["edges"] != edges_of(counts):
         return counts
     counts.counts = np.asarray(stored["counts"], np.int64)
     counts.values.update(stored["values"])
@@ -181,11 +195,12 @@ def _grid(content: bytes) -> Any:
 
 
 def _plain(counts: ColumnCounts) -> dict[str, Any]:
-    told = {"counts": counts.counts.tolist(), "values": dict(counts.values), "edges": _edges(counts)}
+    told = {"counts": counts.counts.tolist(), "values": dict(counts.values), "edges": edges_of(counts)}
     return {**told, "missing": counts.missing, "rows": counts.rows}
 
 
-def _edges(counts: ColumnCounts) -> list[float] | None:
+def edges_of(counts: ColumnCounts) -> list[float] | None:
+    """As they are stored with the counts; None for categories."""
     return None if counts.edges is None else [float(edge) for edge in counts.edges]
 
 

@@ -1,15 +1,17 @@
 """The page over HTTP: one HTML file, its scripts, and the views as JSON. It only reads.
 
-    uvicorn.run(make_app(Watched(settings), token=None), host="127.0.0.1", port=8050)
+uvicorn.run(make_app(Watched(settings), token=None), host="127.0.0.1", port=8050)
 """
 
 import gzip
 import json
+import math
+import threading
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import version
 from importlib.resources import files
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
@@ -22,10 +24,11 @@ from hailtime.monitoring.page.access import guard
 from hailtime.monitoring.page.errors import accuracy, intervals, places
 from hailtime.monitoring.page.inputs import drift
 from hailtime.monitoring.page.now import now
-from hailtime.monitoring.page.watched import Watched
+from hailtime.monitoring.page.watched import DAILY_FROM, FILES, Watched
 
 Days = Annotated[float, Query(gt=0, le=3660)]
-VIEWS: dict[str, Callable[[Watched, float], dict[str, Any]]] = {
+View = Callable[[Watched, float], dict[str, Any]]
+VIEWS: dict[str, View] = {
     "accuracy": accuracy,
     "places": places,
     "intervals": intervals,
@@ -33,7 +36,6 @@ VIEWS: dict[str, Callable[[Watched, float], dict[str, Any]]] = {
     "releases": state.releases,
     "health": state.health,
 }
-FILES = Path(__file__).parent / "files"
 _KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
@@ -96,9 +98,20 @@ def plotly_js() -> bytes:
     return gzip.compress(files("plotly").joinpath("package_data", "plotly.min.js").read_bytes(), 6, mtime=0)
 
 
-def _endpoint(view: Callable[[Watched, float], dict[str, Any]], watched: Watched) -> Callable[..., dict[str, Any]]:
+def _endpoint(view: View, watched: Watched) -> Callable[..., dict[str, Any]]:
+    """A picture of 90 days may be 90 seconds old: it takes half a second to make, for each who looks."""
+    kept: dict[float, tuple[float, dict[str, Any]]] = {}
+    making = threading.Lock()
+
     def answer(days: Days = 7) -> dict[str, Any]:
-        return view(watched, days)
+        if days < DAILY_FROM:
+            return view(watched, days)
+        with making:
+            at_s, told = kept.get(days, (-math.inf, {}))
+            if time.monotonic() - at_s > days:
+                kept.clear()
+                kept[days] = (time.monotonic(), told := view(watched, days))
+            return told
 
     return answer
 

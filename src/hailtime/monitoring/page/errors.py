@@ -20,12 +20,10 @@ def accuracy(watched: Watched, days: float) -> dict[str, Any]:
 
 
 def accuracy_of(watched: Watched, span: Span) -> dict[str, Any]:
-    store = watched.store()
-    sums = span.timed(store.totals(["hour_s", "version"], "", span.since_s, span.until_s))
-    whole = span.measures(sums, ["slice"]) if (sums := _whole(sums)).height else None
-    grid = added([one.grid for one in store.arrivals(span.since_s, span.until_s)])
+    sums = watched.totals(span, ["hour_s", "version"])
+    grid = added([one.grid for one in watched.store().arrivals(span.since_s, span.until_s, span.version)])
     return {
-        "total": whole.to_dicts()[0] if whole is not None else None,
+        "total": next(iter(span.measures(sums, ["slice"]).to_dicts()), None),
         "grid": {"edges_s": TIME_EDGES_S.round(1).tolist(), "counts": grid.tolist()},
         "hours": _hours(span, sums),
         "time": plain(span.measures(sums, ["bucket_s"]), ["time", "is_complete", *_COUNTS, "expected_mae_s", *_ERRORS]),
@@ -40,15 +38,14 @@ def places(watched: Watched, days: float) -> dict[str, Any]:
 
 
 def places_of(watched: Watched, span: Span) -> dict[str, Any]:
-    store = watched.store()
-    zones = span.measures(store.totals(["value"], "zone", span.since_s, span.until_s), ["value"])
-    where = {zone: (lat / n, lon / n) for zone, (n, lat, lon) in store.state("places", {}).items()}
+    zones = span.measures(watched.totals(span, ["value"], "zone"), ["value"])
+    where = {zone: (lat / n, lon / n) for zone, (n, lat, lon) in watched.store().state("places", {}).items()}
     names = zones["value"].to_list()
     zones = zones.with_columns(
         lat=pl.Series([where.get(name, (None, None))[0] for name in names], dtype=pl.Float64),
         lon=pl.Series([where.get(name, (None, None))[1] for name in names], dtype=pl.Float64),
     ).filter(pl.col("n_arrived") >= FEWEST)
-    hours = _whole(span.timed(store.totals(["hour_s"], "", span.since_s, span.until_s)))
+    hours = watched.totals(span, ["hour_s"])
     return {"zones": plain(zones, ["value", "lat", "lon", *_COUNTS, *_ERRORS]), "hours": _hours(span, hours)}
 
 
@@ -59,11 +56,10 @@ def intervals(watched: Watched, days: float) -> dict[str, Any]:
 
 
 def intervals_of(watched: Watched, span: Span) -> dict[str, Any]:
-    store = watched.store()
-    sums = _whole(span.timed(store.totals(["hour_s"], "", span.since_s, span.until_s)))
+    sums = watched.totals(span, ["hour_s"])
     slices = {}
     for name in ("zone", "weather"):
-        found = span.measures(store.totals(["value"], name, span.since_s, span.until_s), ["value"])
+        found = span.measures(watched.totals(span, ["value"], name), ["value"])
         slices[name] = plain(found.filter(pl.col("n_arrived") >= FEWEST), ["value", *_COUNTS, *_COVERAGE])
     total = span.measures(sums, ["slice"])
     return {
@@ -82,11 +78,6 @@ def frame_of(watched: Watched, span: Span) -> dict[str, Any]:
         "is_daily": span.is_daily,
         "marks": watched.marks(span),
     }
-
-
-def _whole(sums: pl.DataFrame) -> pl.DataFrame:
-    """Something that is the same in every row, to add all of them up by."""
-    return sums.with_columns(slice=pl.lit(""))
 
 
 def _hours(span: Span, sums: pl.DataFrame) -> dict[str, list[Any]]:

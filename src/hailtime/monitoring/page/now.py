@@ -56,7 +56,7 @@ def _newest(span: Span, sums: pl.DataFrame) -> dict[str, Any]:
     newest = sums.filter(pl.col("hour_s") >= since_s)
     if newest.is_empty():
         return {"newest": None}
-    (row,) = span.measures(newest.with_columns(slice=pl.lit("")), ["slice"]).to_dicts()
+    (row,) = span.measures(newest, ["slice"]).to_dicts()
     by_version = newest.group_by("version").agg(pl.sum("n")).sort("version")
     by_path = newest.group_by("path").agg(pl.sum("n")).sort("path")
     return {

@@ -21,7 +21,7 @@ def releases(watched: Watched, days: float) -> dict[str, Any]:
 
 
 def releases_of(watched: Watched, span: Span) -> dict[str, Any]:
-    sums = span.timed(watched.store().totals(["hour_s", "version"], "", span.since_s, span.until_s))
+    sums = watched.totals(span, ["hour_s", "version"])
     names = ["time", "n", "n_arrived", "mae_s", "mae_low_s", "mae_high_s", "is_complete"]
     versions = {
         str(version): plain(span.measures(some, ["bucket_s"]), names)
@@ -61,14 +61,17 @@ def _local(span: Span, at: str) -> str:
 def health(watched: Watched, days: float) -> dict[str, Any]:
     """Whether the figures can be trusted: how far the log was read, and what became of the requests in it."""
     span = watched.span(days)
+    return {**frame_of(watched, span), **health_of(watched, span)}
+
+
+def health_of(watched: Watched, span: Span) -> dict[str, Any]:
     store = watched.store()
-    sums = span.timed(store.totals(["hour_s"], "", span.since_s, span.until_s))
+    sums = watched.totals(span, ["hour_s"])
     (total,) = sums.select("n", "n_arrived", "n_cancelled", "n_changed").sum().to_dicts()
     time = span.measures(sums, ["bucket_s"])
     over = time.filter("is_complete").select("n", "n_arrived", "n_cancelled").sum().row(0, named=True)
     read_at_s = store.state("read_at_s", None)
     return {
-        **frame_of(watched, span),
         **_reading(watched, store.state("read_until", (0, 0))),
         "read_at": None if read_at_s is None else span.text(read_at_s),
         "read_age_s": None if read_at_s is None else max(span.now_s - read_at_s, 0),
@@ -78,7 +81,7 @@ def health(watched: Watched, days: float) -> dict[str, Any]:
         "n_cancelled": total["n_cancelled"],
         "cancelled": total["n_cancelled"] / max(total["n"], 1),
         "n_changed": total["n_changed"],
-        "n_late": sum(one.n_late for one in store.arrivals(span.since_s, span.until_s)),
+        "n_late": sum(one.n_late for one in store.arrivals(span.since_s, span.until_s, span.version)),
         "n_unmatched": store.state("n_unmatched", 0),
         "never_told": 1 - (over["n_arrived"] + over["n_cancelled"]) / over["n"] if over["n"] else None,
         "label_delay_s": span.label_delay_s,

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -11,7 +12,6 @@ import polars as pl
 
 from hailtime.errors import DataError, HailtimeError
 from hailtime.monitoring.accuracy import measures
-from hailtime.monitoring.drift import LEAST_ROWS
 from hailtime.monitoring.hours import HOUR_S
 from hailtime.monitoring.log_source import LogSource
 from hailtime.monitoring.models import live_model
@@ -21,12 +21,15 @@ from hailtime.serving.history import Change, read_history
 
 DAY_S = 86_400
 DAILY_FROM = 9  # days: more, and a point is a day; 8 days of hours are 192 points, which a screen can show
-__all__ = ["DAILY_FROM", "DAY_S", "LEAST_ROWS", "Span", "Watched", "plain"]
+FILES = Path(__file__).parent / "files"
 
 
 @dataclass(frozen=True)
 class Span:
-    """The last days of the log in UTC seconds; a point on a time axis is an hour, or a local day where they are many."""
+    """The last days of the log in UTC seconds; a point on a time axis is an hour, or a local day where they are many.
+
+    - version: when only what one version answered is told
+    """
 
     since_s: int
     until_s: int
@@ -34,12 +37,15 @@ class Span:
     timezone: str
     is_daily: bool
     label_delay_s: float
+    version: str | None = None
 
     def timed(self, sums: pl.DataFrame) -> pl.DataFrame:
-        """With `bucket_s`, the begin of the point that an hour belongs to, and its local hour of day."""
+        """With `bucket_s`, the begin of the point that an hour belongs to, its local hour of day, and `slice`, which
+        is the same in all rows, to add them up by.
+        """
         local = self._local("hour_s")
         begin = local.dt.truncate("1d") if self.is_daily else local
-        return sums.with_columns(bucket_s=begin.dt.epoch("s"), local_hour=local.dt.hour())
+        return sums.with_columns(bucket_s=begin.dt.epoch("s"), local_hour=local.dt.hour(), slice=pl.lit(""))
 
     def measures(self, sums: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
         """Of `accuracy.measures`, with `time` as local text where the points are along time."""
@@ -74,6 +80,10 @@ class Watched:
             )
         return MonitorStore(self.settings.store, read_only=True)
 
+    def totals(self, span: Span, by: Sequence[str], slice_name: str = "") -> pl.DataFrame:
+        """The sums of a span by what is asked for, each with its point in time."""
+        return span.timed(self.store().totals(by, slice_name, span.since_s, span.until_s, span.version))
+
     def source(self) -> LogSource:
         return LogSource(self.settings.log)
 
@@ -101,10 +111,11 @@ class Watched:
         since_s = max(int(until_s - days * DAY_S) // HOUR_S * HOUR_S, known[0])
         return self.between(since_s, until_s)
 
-    def between(self, since_s: float, until_s: float) -> Span:
+    def between(self, since_s: float, until_s: float, version: str | None = None) -> Span:
         """From one moment to another."""
         is_daily = until_s - since_s >= DAILY_FROM * DAY_S
-        return Span(int(since_s), int(until_s), self.now_s(), self.timezone(), is_daily, self.settings.label_delay_s)
+        delay_s = self.settings.label_delay_s
+        return Span(int(since_s), int(until_s), self.now_s(), self.timezone(), is_daily, delay_s, version)
 
     def marks(self, span: Span) -> list[dict[str, str]]:
         """The releases within a span, for every time axis."""

@@ -27,7 +27,8 @@ export async function draw(id, make) {
   const { period, ...xaxis } = layout.xaxis;
   const shown = traces.map((trace) => (trace.type === "heatmap" ? trace : { ...period, ...trace }));
   const hasLegend = layout.showlegend ?? traces.filter((trace) => trace.name && trace.showlegend !== false).length > 1;
-  const margin = { l: 44, r: 10, t: hasLegend ? 30 : 10, b: 32 };
+  const hasColors = traces.some((trace) => trace.colorbar || trace.marker?.colorbar);
+  const margin = { l: 44, r: 10, t: hasLegend ? 30 : 10, b: hasColors && isNarrow() ? 112 : 32 };
   await window.Plotly.react(element, shown, themed({ margin, ...layout, xaxis }), { displayModeBar: false, responsive: true });
   element.dataset.drawn = "yes";
 }
@@ -75,7 +76,8 @@ export function onTime(data, times, complete) {
   for (const mark of data.marks) {
     shapes.push({ type: "line", xref: "x", yref: "paper", x0: mark.time, x1: mark.time, y0: 0, y1: 1,
       line: { color: color("text"), width: 1, dash: "dot" } });
-    annotations.push(note(mark.time, mark.text, { y: 1, yanchor: "top", xanchor: "right", textangle: -90 }));
+    const isFirst = Date.parse(mark.time) - Date.parse(data.since) < 0.04 * (Date.parse(data.until) - Date.parse(data.since));
+    annotations.push(note(mark.time, mark.text, { y: 1, yanchor: "top", xanchor: isFirst ? "left" : "right", textangle: -90 }));
   }
   return { shapes, annotations };
 }
@@ -106,7 +108,7 @@ export const isNarrow = () => innerWidth < 720;
 /** A legend of colours: at the side, or below where there is little room. */
 export const colorbar = (title, more = {}) => ({
   thickness: 10, outlinewidth: 0, title: { text: title, side: isNarrow() ? "bottom" : "right" },
-  ...(isNarrow() ? { orientation: "h", y: -0.16, yanchor: "top", len: 1 } : {}), ...more,
+  ...(isNarrow() ? { orientation: "h", yref: "container", y: 0, yanchor: "bottom", len: 1 } : {}), ...more,
 });
 export const scale = () => [[0, color("low")], [0.5, color("a")], [1, color("high")]];
 export const warm = () => [[0, color("low")], [0.5, color("d")], [1, color("bad")]];

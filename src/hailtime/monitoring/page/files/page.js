@@ -13,7 +13,7 @@ const VIEWS = [
 ];
 const THEMES = { auto: "◐ auto", light: "○ light", dark: "● dark" };
 const main = document.getElementById("main"), days = document.getElementById("days");
-let shown = "", turn = 0;
+let shown = "", last = "", turn = 0;
 
 const here = () => {
   const [name, id] = location.hash.slice(1).split("/");
@@ -71,6 +71,8 @@ async function show(isNew) {
   if (mine !== turn) return; // another view was asked for meanwhile
   const text = JSON.stringify(data);
   if (text !== shown) paint(view, data);
+  if (isNew && view.name !== last) scrollTo(0, 0);
+  last = view.name;
   shown = text;
 }
 

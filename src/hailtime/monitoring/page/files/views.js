@@ -20,7 +20,7 @@ export function now(data) {
     tile("Arrived", percent(newest?.arrived), newest ? `of the ${whole(newest.n)} requests since ${newest.since}; ${data.arriving} hours are still arriving` : ""),
     tile("Expected error, before arrivals", seconds(newest?.expected_mae_s), expected
       ? `by the model itself; in the complete hours shown it expected ${seconds(expected.expected_s)}, ${seconds(expected.proved_s)} came true (× ${expected.ratio?.toFixed(2)})`
-      : "by the model itself; nothing to hold it against yet", { isBad: Boolean(expected) && expected.ratio > 1.25 }),
+      : "by the model itself; nothing to hold it against yet", { isBroad: true, isBad: Boolean(expected) && expected.ratio > 1.25 }),
   ];
   draw("now-error", () => ({
     traces: [
@@ -130,7 +130,7 @@ export function places(data) {
     picture("map", isMap ? "Error by zone, on the map" : "Error by zone", isMap ? "Each zone where its pickups are; as large as it has trips." : "The schema names no coordinates of the pickup, so there is no map."),
     pair(
       picture("error-by-hour", "Error by hour of day", "With 95 % bands."),
-      card("Zones with the largest error", "Of those with 20 trips or more.", table([["zone", ""], ["trips", "n"], ["error, s", "n"], ["95 %", "short"], ["drivers came", "short"]], worst)),
+      card("Zones with the largest error", "Of those with 20 trips or more.", table([["zone", "short"], ["trips", "n"], ["error, s", "n"], ["95 %", "short spare"], ["drivers came", "short"]], worst)),
     ),
   ];
 }
@@ -184,7 +184,7 @@ export function intervals(data) {
       zones.value.length ? picture("coverage-by-zone", "By zone", `The ${zones.value.length} that are farthest from 80 %.`) : card("By zone", "The schema names no zone, or no zone has 20 trips yet."),
       h("div", {},
         slices.weather.value.length ? picture("coverage-by-weather", "By weather", "Wet: 0.1 mm/h of rain or more at the request.") : card("By weather", "The log keeps no rain_mm_h, or too few trips have come true."),
-        card("Most often later than P90", "One in ten is promised.", table([["zone", ""], ["trips", "n"], ["later than P90", "n"]], latest(slices.zone)))),
+        card("Most often later than P90", "One in ten is promised.", table([["zone", "short"], ["trips", "n"], ["later than P90", "n"]], latest(slices.zone)))),
     ),
   ];
 }

@@ -1,6 +1,6 @@
 // The views on what is behind the figures: drift, releases, the health of the data, one request.
 
-import { COLORS, banded, color, colorbar, draw, escaped, onTime, scale, timeAxis, warm } from "./charts.js";
+import { COLORS, banded, color, colorbar, draw, escaped, isNarrow, onTime, scale, timeAxis, warm } from "./charts.js";
 import { banner, card, clock, facts, h, milliseconds, percent, picture, seconds, table, threes, tile, tiles, whole } from "./parts.js";
 
 export function drift(data) {
@@ -9,7 +9,7 @@ export function drift(data) {
   const heat = (rows, z, title, most, colors, format) => () => ({
     traces: [{ type: "heatmap", x: [...data.days, data.end], y: rows.map(escaped), z, zmin: 0, zmax: most, colorscale: colors, xgap: 1, ygap: 1,
       hovertemplate: `%{y}<br>%{x}<br>${title} %{z:${format}}<extra></extra>`, colorbar: colorbar(title, { tickformat: format }) }],
-    layout: { ...onTime(data, []), height: 120 + 19 * rows.length, yaxis: { title: "column", autorange: "reversed", showgrid: false, tickmode: "linear" },
+    layout: { ...onTime(data, []), height: (isNarrow() ? 190 : 140) + 19 * rows.length, yaxis: { title: "column", autorange: "reversed", showgrid: false, tickmode: "linear" },
       xaxis: { ...timeAxis({ ...data, is_daily: true }), range: [data.days[0], data.end], showgrid: false, nticks: 8, ...(data.days.length < 8 ? { dtick: 86400000 } : {}) } },
   });
   draw("drift-psi", heat(data.columns, data.psi, "PSI", 0.5, warm(), ".2f"));
