@@ -52,9 +52,10 @@ class Reading:
         repeat(self.once, self.settings.every_s, stop)
 
     def _forget(self, store: MonitorStore) -> None:
-        now_s = self._clock()
-        if now_s - self._forgot_at_s >= DAY_S:
-            store.forget(now_s - self.settings.keep_days * DAY_S)
+        """Once a day; back from the newest hour, so that the log of a test or of another year is kept as well."""
+        now_s, known = self._clock(), store.span()
+        if known is not None and now_s - self._forgot_at_s >= DAY_S:
+            store.forget(min(now_s, known[1]) - self.settings.keep_days * DAY_S)
             self._forgot_at_s = now_s
 
 

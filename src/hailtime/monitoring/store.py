@@ -174,6 +174,8 @@ class MonitorStore:
         try:
             where = f"{self.path.absolute().as_uri()}?mode={'ro' if self._read_only else 'rwc'}"
             with closing(sqlite3.connect(where, timeout=10.0, uri=True)) as connection, connection:
+                # in WAL a power cut then costs the last hours at most, which the next pass counts again
+                connection.execute("PRAGMA synchronous = NORMAL")
                 yield connection
         except sqlite3.Error as error:
             raise LogError(f"the monitor's file {self.path} cannot be used: {error}") from error

@@ -66,6 +66,8 @@ class Watch:
         label_delay_s: float = 7200,
     ) -> None:
         self.source, self.store, self.model, self.label_delay_s = source, store, model, label_delay_s
+        self._known_places: dict[str, list[float]] = store.state("places", {})
+        self._learned: dict[str, list[float]] = {}
         self.slices = dict(slices) if slices is not None else usual_slices(model.schema)
 
     def read_on(self) -> list[int]:
@@ -77,6 +79,8 @@ class Watch:
             self.count_hour(hour_s)
             if place % 24 == 0:
                 log.info("%d of %d hours read", place, len(hours))
+        if self._learned:
+            self.store.set_state(places=self._known_places | self._learned)
         n_unmatched = self.source.unmatched_actuals(before[1], now[1])
         self.store.set_state(read_until=now, n_unmatched=self.store.state("n_unmatched", 0) + n_unmatched)
         return hours
@@ -93,16 +97,12 @@ class Watch:
         schema = self.model.schema
         if schema.zone is None or schema.journey is None:
             return
-        known: dict[str, list[float]] = self.store.state("places", {})
         lat, lon = schema.journey[2:]
         seen = rows.drop_nulls([schema.zone, lat, lon]).group_by(schema.zone).agg(pl.len(), pl.sum(lat), pl.sum(lon))
-        new = {}
         for zone, *seen_here in seen.iter_rows():
-            before = known.get(zone, [0, 0.0, 0.0])
+            before = self._learned.get(zone) or self._known_places.get(zone, [0, 0.0, 0.0])
             if before[0] < ENOUGH_PICKUPS:
-                new[zone] = [a + b for a, b in zip(before, seen_here, strict=True)]
-        if new:
-            self.store.set_state(places=known | new)
+                self._learned[zone] = [a + b for a, b in zip(before, seen_here, strict=True)]
 
     def _columns(self, rows: pl.DataFrame) -> dict[str, ColumnCounts]:
         """Inputs of rows that have any, the actuals, and the answers in the actuals' bins."""

@@ -1,8 +1,8 @@
 """Who may look: on loopback whoever is on this machine, elsewhere who knows the token."""
 
 import hmac
+import re
 from hashlib import sha256
-from html import escape
 from urllib.parse import parse_qs
 
 from fastapi import FastAPI, Request, Response
@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
 from starlette.middleware.base import RequestResponseEndpoint
 
 COOKIE = "hailtime_page"
-LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
+_LOOPBACK = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?")
 HEADERS = {
     # Plotly writes styles into the page and draws heat maps as images from memory; nothing comes from another host
     "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
@@ -54,8 +54,8 @@ def guard(app: FastAPI, token: str | None) -> None:
 def refusal(request: Request, token: str | None) -> Response | None:
     """The answer to who may not look; None for who may."""
     if token is None:
-        name = request.headers.get("host", "").rsplit(":", 1)[0] if request.url.port else request.headers.get("host")
-        return None if name in LOOPBACK_NAMES else PlainTextResponse(f"no such host: {escape(str(name))}", 400)
+        is_known = _LOOPBACK.fullmatch(request.headers.get("host", ""))
+        return None if is_known else PlainTextResponse("this page answers on this machine's own name only", 400)
     path = request.url.path
     bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
     knows = _is_same(bearer, token) or _is_same(request.cookies.get(COOKIE, ""), _pass(token))

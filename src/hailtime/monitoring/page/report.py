@@ -19,7 +19,9 @@ from hailtime.monitoring.page.watched import FILES, Span, Watched
 from hailtime.preparation.page_html import table
 
 _STYLE = """
-header { position: static; } svg { display: block; width: 100%; height: auto; }
+header { position: static; } svg.broad { min-width: 620px; } td { white-space: nowrap; }
+td.what, td:first-child { white-space: normal; } td.what { min-width: 200px; }
+svg { display: block; width: 100%; height: auto; }
 svg text { fill: var(--quiet); font-size: 11px; } svg .grid { stroke: var(--line); fill: none; }
 svg .mark { stroke: var(--text); stroke-dasharray: 3 3; fill: none; }
 .line.a { stroke: var(--a); } .line.b { stroke: var(--b); } .line.c { stroke: var(--c); } .line.d { stroke: var(--d); }
@@ -119,9 +121,12 @@ def _hours(told: dict[str, Any]) -> str:
 
 def _intervals(told: dict[str, Any], found: dict[str, Any]) -> str:
     time = found["time"]
-    bands = {"between P10 and P90": (time["coverage_low"], time["coverage_high"])}
-    lines = {"between P10 and P90": time["coverage"], "promised": [0.8] * len(time["time"])}
-    picture = svg.over_time(time["time"], lines, "share of the trips", bands, told["marks"], top=1.0)
+    share, low, high = (
+        [None if v is None else 100 * v for v in time[name]] for name in ("coverage", "coverage_low", "coverage_high")
+    )
+    lines: dict[str, Sequence[float | None]] = {"between P10 and P90": share, "promised": [80.0] * len(share)}
+    bands = {"between P10 and P90": (low, high)}
+    picture = svg.over_time(time["time"], lines, "share of the trips, %", bands, told["marks"], top=100.0)
     weather = found["slices"]["weather"]
     words = "; ".join(f"{v} {_percent(c)}" for v, c in zip(weather["value"], weather["coverage"], strict=True))
     return _card("What P10 to P90 holds", f"By weather: {words}." if words else "", picture)

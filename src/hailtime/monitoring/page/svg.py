@@ -1,11 +1,13 @@
 """Pictures of the report as SVG in the page's own colours: nothing has to be loaded to see them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from html import escape
 
 Values = Sequence[float | None]
-WIDTH, LEFT, BOTTOM, TOP = 720, 56, 40, 14
+LEFT, BOTTOM, TOP, RIGHT = 56, 40, 14, 14
+WIDE, HALF = 1080, 540
 TONES = ("a", "b", "c", "d", "e", "f")
 
 
@@ -20,21 +22,23 @@ def over_time(
 ) -> str:
     """Lines over local times, each with the band of its name, and marks across; `title` is the y axis with its unit."""
     at = [datetime.fromisoformat(time).timestamp() for time in times]
-    ticks = [(at[i], times[i][5:16] if len(times[i]) > 10 else times[i][5:]) for i in _some(len(at), 6)]
-    shapes = lines_over(at, lines, title, ticks, bands, height, top)
+    ticks = [(at[i], times[i][5:16] if len(times[i]) > 10 else times[i][5:]) for i in _some(len(at), 8)]
+    shapes = lines_over(at, lines, title, ticks, bands, (WIDE, height), top)
+    shapes += _text(WIDE - RIGHT, height - 4, "local time", "end")
     first, last = min(at), max(at)
     for mark in marks:
         moment = datetime.fromisoformat(mark["time"]).timestamp()
         if first <= moment <= last and last > first:
-            x = LEFT + (WIDTH - LEFT - 8) * (moment - first) / (last - first)
+            x = LEFT + (WIDE - LEFT - RIGHT) * (moment - first) / (last - first)
             shapes += f'<path class="mark" d="M{x:.1f} {TOP}V{height - BOTTOM}"/>' + _text(x + 4, TOP + 9, mark["text"])
-    return _svg(height, title, shapes)
+    return _svg(WIDE, height, title, shapes)
 
 
 def by_hour(hours: Sequence[int], lines: Mapping[str, Values], title: str, height: int = 230) -> str:
     """Lines over the hours of a day."""
     ticks = [(float(hour), f"{hour}:00") for hour in hours if hour % 3 == 0]
-    return _svg(height, title, lines_over([float(hour) for hour in hours], lines, title, ticks, None, height, None))
+    shapes = lines_over([float(hour) for hour in hours], lines, title, ticks, None, (HALF, height), None)
+    return _svg(HALF, height, title, shapes + _text(HALF - RIGHT, height - 4, "hour of day", "end"))
 
 
 def lines_over(
@@ -43,21 +47,22 @@ def lines_over(
     title: str,
     ticks: Sequence[tuple[float, str]],
     bands: Mapping[str, tuple[Values, Values]] | None,
-    height: int,
+    size: tuple[int, int],
     top: float | None,
 ) -> str:
-    """Axes, bands, lines and their names; y begins at 0."""
+    """Axes, bands, lines and their names, in a picture of a width and a height; y begins at 0."""
     bands = bands or {}
     known = [v for values in (*lines.values(), *(high for _, high in bands.values())) for v in values if v is not None]
-    most = top or max(known, default=1.0) * 1.05 or 1.0
-    first, width = min(at), (max(at) - min(at)) or 1.0
+    step, most = _steps(top or max(known, default=1.0) or 1.0)
+    first, lasts = min(at), (max(at) - min(at)) or 1.0
+    width, height = size
     floor = height - BOTTOM
 
     def place(moment: float, value: float) -> str:
-        x = LEFT + (WIDTH - LEFT - 8) * (moment - first) / width
+        x = LEFT + (width - LEFT - RIGHT) * (moment - first) / lasts
         return f"{x:.1f} {floor - (floor - TOP) * value / most:.1f}"
 
-    shapes = [_axis(most, floor, title)]
+    shapes = [_axis(step, most, floor, width, title)]
     for moment, text in ticks:
         shapes.append(_text(float(place(moment, 0).split()[0]), floor + 15, text, "middle"))
     for tone, (name, values) in zip(TONES, lines.items(), strict=False):
@@ -100,17 +105,23 @@ def grid(counts: Sequence[Sequence[int]], edges: Sequence[float]) -> str:
     shapes.append(f'<path class="mark" d="M{LEFT} {TOP + size}L{LEFT + size} {TOP}"/>')
     shapes.append(_text(LEFT + size / 2, TOP + size + 34, "said (P50), min", "middle"))
     shapes.append(_upright(14, TOP + size / 2, "actual, min"))
-    return _svg(size + TOP + 42, "said against actual", "".join(shapes), LEFT + size + 16)
+    return _svg(LEFT + size + 16, size + TOP + 42, "said against actual", "".join(shapes))
 
 
-def _axis(most: float, floor: float, title: str) -> str:
+def _axis(step: float, most: float, floor: float, width: float, title: str) -> str:
     shapes = [_upright(14, (floor + TOP) / 2, title)]
-    for i in range(5):
-        y, value = floor - (floor - TOP) * i / 4, most * i / 4
-        shapes.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - 8}"/>')
-        text = f"{value:,.0f}" if most >= 10 else f"{value:.2g}"
-        shapes.append(_text(LEFT - 6, y + 4, text, "end"))
+    for i in range(round(most / step) + 1):
+        y = floor - (floor - TOP) * i * step / most
+        shapes.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{width - RIGHT}"/>')
+        shapes.append(_text(LEFT - 6, y + 4, f"{i * step:,.4g}", "end"))
     return "".join(shapes)
+
+
+def _steps(most: float) -> tuple[float, float]:
+    """A round step of which three to six reach `most`, and how far they reach."""
+    power = 10.0 ** math.floor(math.log10(most / 3))
+    step = next(power * i for i in (1, 2, 5, 10) if most / (power * i) <= 6)
+    return step, step * math.ceil(most / step - 1e-9)
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
@@ -122,9 +133,10 @@ def _upright(x: float, y: float, text: str) -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="middle" {turned}>{escape(text)}</text>'
 
 
-def _svg(height: float, label: str, shapes: str, width: float = WIDTH) -> str:
+def _svg(width: float, height: float, label: str, shapes: str) -> str:
     size = f'viewBox="0 0 {width:.0f} {height:.0f}" style="max-width:{width:.0f}px"'
-    return f'<svg {size} role="img" aria-label="{escape(label)}">{shapes}</svg>'
+    kind = "broad" if width > HALF else ""
+    return f'<div class="wide"><svg class="{kind}" {size} role="img" aria-label="{escape(label)}">{shapes}</svg></div>'
 
 
 def _some(n: int, most: int) -> list[int]:
