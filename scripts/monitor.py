@@ -13,6 +13,7 @@ import logging
 import signal
 import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -59,8 +60,11 @@ def serve(settings: MonitorSettings, arguments: argparse.Namespace) -> None:
         reading.start()
     threading.Thread(target=plotly_js, daemon=True).start()  # packed before somebody waits for it
     print(f"the page: http://{settings.host}:{listening.getsockname()[1]}  (Ctrl-C ends it)", flush=True)
-    uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listening])
+    signal.signal(signal.SIGTERM, _interrupt)
+    with suppress(KeyboardInterrupt):  # which uvicorn raises again when it has ended in order
+        uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listening])
     stop.set()
+    print("stopped")
 
 
 def listen(settings: MonitorSettings) -> socket.socket:
@@ -107,6 +111,10 @@ def until_stopped() -> threading.Event:
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
     return stop
+
+
+def _interrupt(signal_number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def read_arguments() -> argparse.Namespace:

@@ -8,7 +8,7 @@ requests come without `incidents_active`.
 import json
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import yaml
 from hailtime.client.log_tables import INSERT, INSERT_ACTUAL, LogFile, transaction
 from hailtime.histograms import reference_histograms
 from hailtime.monitoring.log_source import LogSource
+from hailtime.monitoring.settings import MonitorSettings
 from hailtime.monitoring.store import MonitorStore
 from hailtime.monitoring.watch import Watch, WatchedModel
 from hailtime.rollout import Rollout
@@ -30,7 +31,7 @@ from hailtime.serving.places import CONFIG, model_folder, version_folder
 from hailtime.sources import simulated_city
 from tests.tiny_run import tiny_model
 
-SOURCE = Path(__file__).parents[1] / "configs" / "source" / "simulated_city.yaml"
+CONFIGS = Path(__file__).parents[1] / "configs"
 P10, P90 = 0.72, 1.42  # of the answer: about where 10 % and 90 % of the quiet pickups are
 
 
@@ -71,7 +72,7 @@ def make_city(
     closed_from: str | None = "2026-04-06T15:00",
 ) -> WatchedCity:
     """`n` requests; version 2 becomes the canary after a third of the days and everybody's after two thirds."""
-    schema = Schema.from_dict(yaml.safe_load(SOURCE.read_text())["schema"])
+    schema = Schema.from_dict(yaml.safe_load((CONFIGS / "source" / "simulated_city.yaml").read_text())["schema"])
     quiet = _requests(n, start, days, None)
     happened = _requests(n, start, days, closed_from)
     rows = _answers(quiet, happened)
@@ -110,12 +111,7 @@ def write_log(path: Path, rows: pl.DataFrame, schema: Schema, now_s: float) -> N
 def write_repository(repository: Path, schema: Schema, histograms: dict, moments: list[float]) -> None:
     """Versions 1 and 2 with the histograms in them, and how they came: deployed, canary, promoted."""
     for version in (1, 2):
-        folder = version_folder(repository, version)
-        folder.mkdir(parents=True)
-        model = tiny_model()
-        said = {"hailtime.schema": schema.to_json(), "hailtime.histograms": json.dumps(histograms)}
-        onnx.helper.set_model_props(model, said)
-        onnx.save(model, folder / "model.onnx")
+        write_model(repository, version, schema, histograms)
     (model_folder(repository) / CONFIG).write_text(write_config(schema, (1, 2), Rollout(2)))
     told = [
         ("deploy", 1, Rollout(1), "trained on the winter"),
@@ -126,6 +122,16 @@ def write_repository(repository: Path, schema: Schema, histograms: dict, moments
         manifest = {"mae_s": 64.0 - version, "run": f"run-{version}", "data_fingerprint": "abc"}
         change = new_change(action, version, plan, action, manifest, why)
         write_down(repository, replace(change, at=datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds")))
+
+
+def write_model(repository: Path, version: int, schema: Schema, histograms: dict) -> None:
+    """A version's file, of which the monitor reads what it carries."""
+    folder = version_folder(repository, version)
+    folder.mkdir(parents=True)
+    model = tiny_model()
+    said = {"hailtime.schema": schema.to_json(), "hailtime.histograms": json.dumps(histograms)}
+    onnx.helper.set_model_props(model, said)
+    onnx.save(model, folder / "model.onnx")
 
 
 def _requests(n: int, start: str, days: int, closed_from: str | None) -> pl.DataFrame:
@@ -175,6 +181,7 @@ def _with_versions(rows: pl.DataFrame, moments: list[float]) -> pl.DataFrame:
     return rows.with_columns(version=pl.when(is_second).then(pl.lit("2")).otherwise(pl.lit("1")))
 
 
-def local_day(city: WatchedCity, back: int = 0) -> str:
-    """The local date of the log's last request, or of a day before."""
-    return str((datetime.fromtimestamp(city.now_s, UTC) - timedelta(hours=4, days=back)).date())
+def page_settings(city: WatchedCity, **changes) -> MonitorSettings:
+    """The settings as they are shipped, for this city."""
+    where = {"log": city.log, "store": city.store, "repository": city.repository, "port": 0}
+    return MonitorSettings.read(CONFIGS / "monitor.yaml", where | changes)
