@@ -29,7 +29,12 @@ export async function draw(id, make) {
   const hasLegend = layout.showlegend ?? traces.filter((trace) => trace.name && trace.showlegend !== false).length > 1;
   const hasColors = traces.some((trace) => trace.colorbar || trace.marker?.colorbar);
   const margin = { l: 44, r: 10, t: hasLegend ? 30 : 10, b: hasColors && isNarrow() ? 112 : 32 };
-  await window.Plotly.react(element, shown, themed({ margin, ...layout, xaxis }), { displayModeBar: false, responsive: true });
+  try {
+    await window.Plotly.react(element, shown, themed({ margin, ...layout, xaxis }), { displayModeBar: false, responsive: true });
+  } catch (error) { // one picture that fails leaves the others
+    console.error(`${id}: ${error}`);
+    element.textContent = "This picture cannot be drawn.";
+  }
   element.dataset.drawn = "yes";
 }
 

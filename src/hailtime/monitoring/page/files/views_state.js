@@ -9,7 +9,7 @@ export function drift(data) {
   const heat = (rows, z, title, most, colors, format) => () => ({
     traces: [{ type: "heatmap", x: [...data.days, data.end], y: rows.map(escaped), z, zmin: 0, zmax: most, colorscale: colors, xgap: 1, ygap: 1,
       hovertemplate: `%{y}<br>%{x}<br>${title} %{z:${format}}<extra></extra>`, colorbar: colorbar(title, { tickformat: format }) }],
-    layout: { ...onTime(data, []), height: (isNarrow() ? 190 : 140) + 19 * rows.length, yaxis: { title: "column", autorange: "reversed", showgrid: false, tickmode: "linear" },
+    layout: { ...onTime(data, []), height: (isNarrow() ? 240 : 140) + 19 * rows.length, yaxis: { title: "column", autorange: "reversed", showgrid: false, tickmode: "linear" },
       xaxis: { ...timeAxis({ ...data, is_daily: true }), range: [data.days[0], data.end], showgrid: false, nticks: 8, ...(data.days.length < 8 ? { dtick: 86400000 } : {}) } },
   });
   draw("drift-psi", heat(data.columns, data.psi, "PSI", 0.5, warm(), ".2f"));
@@ -91,7 +91,7 @@ export function request({ far, found, id }) {
     card("Look up a request", "By the id that the backend gave it, or that the client's answer carries.", h("form", { id: "lookup" }, input, h("button", {}, "Look up"))),
     ...(found ? result(found, id) : []),
     far.error ? banner(far.error, true) : card("Farthest off lately", `Of the newest 2,000 that came true; asked at in ${far.timezone}.`, rows.length
-      ? table([["request", "short"], ["asked at", "short"], ["version", "n"], ["path", "short"], ["said", "n"], ["actual", "n"]], rows) : h("p", {}, "Nothing has come true yet.")),
+      ? table([["request", "short"], ["asked at", "short spare"], ["version", "n spare"], ["path", "short spare"], ["said", "n"], ["actual", "n"]], rows) : h("p", {}, "Nothing has come true yet.")),
   ];
 }
 
