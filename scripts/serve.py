@@ -71,6 +71,8 @@ def read_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.client_ca and not arguments.tls:
         parser.error("--client-ca needs --tls CERT KEY")
+    if arguments.http_port is not None and arguments.tls:
+        parser.error("--http-port goes not with --tls: Triton's HTTP knows no TLS and would answer everybody in clear")
     return arguments
 
 
