@@ -68,8 +68,8 @@ def conclude(tuned: Tuned, repository: Path) -> None:
     same_ms = [t.p99_ms for t in tuned.trials if (t.settings, t.rps) == (best.settings, goal.rps)]
     if max(same_ms) > 2 * min(same_ms) or best.late_p99_ms > goal.p99_ms / 2:
         print(
-            f"note: other things run on this machine: the same setting took {min(same_ms):.1f} to {max(same_ms):.1f} ms, "
-            f"requests were sent {best.late_p99_ms:.1f} ms late (p99)"
+            f"note: other things run on this machine: the same setting took {min(same_ms):.1f} to {max(same_ms):.1f} "
+            f"ms, requests were sent {best.late_p99_ms:.1f} ms late (p99)"
         )
     if tuned.settings is None:
         print(f"no setting meets the goal on this machine, nothing was changed; the best was {found}")

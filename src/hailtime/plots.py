@@ -94,8 +94,9 @@ def latency_against_load(
     axes.plot([goal_rps], [goal_ms], marker="*", markersize=14, color="black", linestyle="none", label="goal")
     axes.axhline(goal_ms, color="black", linewidth=0.6)
     axes.set(yscale="log", xlabel="requests/s arriving", ylabel="latency from arrival, ms")
-    axes.set_title(f"Latency against load; the goal is {goal_ms:g} ms at {goal_rps:g} requests/s")
-    axes.legend(frameon=False, fontsize=7)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_title(f"The goal: p99 of {goal_ms:g} ms at {goal_rps:g} requests/s")
+    figure.legend(frameon=False, fontsize=7, ncols=2, loc="outside lower center")
     _save(figure, picture)
 
 
