@@ -1,5 +1,6 @@
 """Setting up and starting Triton, as far as it goes without one. With one: tests/triton."""
 
+import json
 import os
 import socket
 import sys
@@ -10,7 +11,14 @@ from hailtime.errors import ServerError
 from hailtime.locking import locked
 from hailtime.serving.tls import ServerTls
 from hailtime.serving.triton import TritonServer, pick_ports
-from hailtime.serving.triton_install import Installation, find_libpython, find_or_install, install, is_installed
+from hailtime.serving.triton_install import (
+    PACKAGES,
+    Installation,
+    find_libpython,
+    find_or_install,
+    install,
+    is_installed,
+)
 
 
 def test_free_ports_are_different_ones():
@@ -76,6 +84,18 @@ def test_half_an_installation_does_not_count(tmp_path):
     (tmp_path / "venv/bin").mkdir(parents=True)
     (tmp_path / "venv/complete.json").write_text("{")
     assert not is_installed(tmp_path)
+
+
+def test_installation_behind_a_link_counts(tmp_path):
+    home = (tmp_path / "home").resolve()
+    (home / "venv/bin").mkdir(parents=True)
+    (home / "venv/libpython").mkdir()
+    for file in ("bin/python", "libpython/libpython3.11.so.1.0"):
+        (home / "venv" / file).touch()
+    (home / "venv/complete.json").write_text(json.dumps({"packages": PACKAGES, "folder": str(home / "venv")}))
+    (tmp_path / "link").symlink_to(home)
+    assert is_installed(home)
+    assert is_installed(tmp_path / "link")
 
 
 def test_home_that_cannot_be_written_is_named(tmp_path):
