@@ -1,10 +1,14 @@
 """Nothing loads a pickle, which is code: not by name, nor by the back doors of torch, numpy, pandas and Lightning."""
 
 import ast
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
+
+from hailtime.serving.later_rows import later_rows
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted([*ROOT.glob("src/**/*.py"), *ROOT.glob("scripts/**/*.py"), ROOT / "train.py"])
@@ -60,4 +64,16 @@ def test_numpy_as_we_call_it_runs_no_code(tmp_path):
     np.savez(tmp_path / "probe.npz", numeric=np.array([Bad()], dtype=object))
     with np.load(tmp_path / "probe.npz", allow_pickle=False) as arrays, pytest.raises(ValueError, match="allow_pickle"):
         arrays["numeric"]
+    assert not (tmp_path / "owned").exists()
+
+
+def test_comparing_a_run_builds_nothing_that_its_config_names(small_run, tmp_path):
+    """A deployment asks the live version for the run's later trips; what `_target_` names would run code."""
+    shutil.copytree(small_run.folder, tmp_path / "run")
+    config = OmegaConf.load(tmp_path / "run/config.yaml")
+    for entry in ("network", "optimizer", "source"):
+        config[entry] = {"_target_": "os.mkdir", "path": str(tmp_path / "owned")}
+    OmegaConf.save(config, tmp_path / "run/config.yaml")
+    rows, actual_s = later_rows(tmp_path / "run", small_run.schema)
+    assert len(rows["numeric"]) == len(actual_s) > 0
     assert not (tmp_path / "owned").exists()
