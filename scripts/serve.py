@@ -10,9 +10,10 @@ import signal
 from pathlib import Path
 from types import FrameType
 
-from hailtime.errors import ServerError
+from hailtime.errors import DeployError, ServerError
 from hailtime.report import run_script
 from hailtime.serving.access import key_file
+from hailtime.serving.switch import mend_warm_up
 from hailtime.serving.tls import ServerTls
 from hailtime.serving.triton import TritonServer
 from hailtime.serving.triton_install import find_or_install
@@ -26,6 +27,10 @@ def main() -> None:
     if arguments.install_only:
         return
     signal.signal(signal.SIGTERM, _stop)
+    try:
+        mend_warm_up(arguments.repository)
+    except (DeployError, OSError) as error:  # what matters of it the server will say
+        logging.warning("the row for warming up could not be looked after: %s", error)
     server = TritonServer(
         arguments.repository,
         arguments.host,

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tritonclient.utils import InferenceServerException
 
 from hailtime.rollout import Rollout
 from hailtime.serving.deploy import Aim, deploy
 from hailtime.serving.triton import TritonServer
 from tests.tiny_run import write_tiny_run
-from tests.triton.asking import ask
+from tests.triton.asking import ask, one_row
 
 pytestmark = pytest.mark.triton
 
@@ -128,6 +129,19 @@ def test_errors_have_the_status_that_is_told(city):
         urllib.request.urlopen(f"http://{city.http_url}/v2/models/pickup_eta/versions/1/infer", data=body)
     refused.value.close()
     assert refused.value.code == 400
+
+
+@pytest.mark.parametrize(
+    ("changed", "version", "status"),
+    [
+        pytest.param({"numeric": np.zeros((1, 4), np.float32)}, 1, "INVALID_ARGUMENT", id="width"),
+        pytest.param({}, 7, "NOT_FOUND", id="version"),
+    ],
+)
+def test_grpc_has_the_status_that_is_told(with_canary, changed, version, status):
+    with pytest.raises(InferenceServerException) as refused:
+        ask(with_canary.url, one_row(**changed), version)
+    assert refused.value.status() == f"StatusCode.{status}"
 
 
 def test_nesting_of_the_size_a_proxy_should_let_through_ends_no_server(city):

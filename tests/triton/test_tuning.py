@@ -1,6 +1,8 @@
 """Settings of serving.yaml on a real Triton, and the script that finds them there."""
 
+import itertools
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,6 @@ from tritonclient.grpc import InferenceServerClient
 from hailtime.errors import DeployError, ServerError
 from hailtime.serving.config_file import read_served
 from hailtime.serving.deploy import deploy
-from hailtime.serving.rollback import rollback
 from hailtime.serving.settings import Settings, read_settings, store_settings
 from tests.tiny_run import write_tiny_run
 from tests.triton.asking import base_s
@@ -65,17 +66,33 @@ def test_settings_that_cannot_be_change_nothing(serve, tmp_path):
 
 
 def test_the_server_runs_the_row_in_the_files_before_it_answers(serve, tmp_path):
-    """Cut the file, and the model does not load; going back on the disk writes it anew."""
-    models, run = tmp_path / "models", write_tiny_run(tmp_path / "run")
+    """Cut the file, and the model does not load."""
+    models = tmp_path / "models"
     server = serve(models)
-    for _ in range(2):
-        deploy(run, models, server.url)
+    deploy(write_tiny_run(tmp_path / "run"), models, server.url)
     server.kill()
     (models / "pickup_eta/warmup/numeric").write_bytes(b"123")
     with pytest.raises(ServerError, match="warmup setting expects 12 bytes"):
         serve(models)
-    rollback(models, offline=True, why="it does not start")
-    assert base_s(serve(models).url) == 100
+
+
+def test_a_row_that_is_gone_is_written_again_before_serving(serve, tmp_path):
+    models = tmp_path / "models"
+    server = serve(models)
+    deploy(write_tiny_run(tmp_path / "run"), models, server.url)
+    server.kill()
+    before = {file.name: file.read_bytes() for file in (models / "pickup_eta/warmup").iterdir()}
+    shutil.rmtree(models / "pickup_eta/warmup")
+    command = [sys.executable, ROOT / "scripts/serve.py", "--repository", models, "--grpc-port=0", "--metrics-port=0"]
+    serving = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    told = list(itertools.takewhile(lambda line: line != "Ctrl-C stops it\n", serving.stdout))
+    try:
+        (url,) = (line.split()[1] for line in told if line.startswith("gRPC:"))
+        assert base_s(url) == 100
+    finally:
+        serving.terminate()
+        serving.communicate(timeout=30)
+    assert {file.name: file.read_bytes() for file in (models / "pickup_eta/warmup").iterdir()} == before
 
 
 def run_script(models, run, *options):

@@ -14,16 +14,8 @@ from hailtime.serving.config_file import Served, store_config
 from hailtime.serving.control import TritonControl
 from hailtime.serving.history import Change, announce, new_change, read_history, write_down
 from hailtime.serving.places import LOCK, check_writable, version_folder
-from hailtime.serving.repository import is_intact, read_origin, store_warm_up
-from hailtime.serving.switch import (
-    check_identity,
-    planned,
-    previous_version,
-    read_version_probe,
-    restore,
-    settle,
-    switch,
-)
+from hailtime.serving.repository import is_intact, read_origin
+from hailtime.serving.switch import check_identity, planned, previous_version, restore, settle, switch
 from hailtime.serving.tls import Tls
 
 log = logging.getLogger(__name__)
@@ -60,7 +52,6 @@ def _go_back_on_disk(repository: Path, version: int | None, why: str) -> Rollout
         config, change = _way_back(repository, _served(repository), version, why, alone=True)
         try:
             announce(repository, change)
-            store_warm_up(repository, read_version_probe(repository, config.rollout.stable))  # may be what is damaged
             store_config(repository, config)
             write_down(repository, change)
         except OSError as error:
