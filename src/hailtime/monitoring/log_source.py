@@ -72,8 +72,17 @@ class LogSource:
         return int(found["n"][0])
 
     def hour(self, hour_s: int) -> pl.DataFrame:
-        """All predictions of requests in an hour, each with what is known of its end."""
-        return self._rows(f"p.requested_at_s >= {hour_s} AND p.requested_at_s < {hour_s + HOUR_S}")
+        """All predictions of requests in an hour."""
+        return self.asked(hour_s, hour_s + HOUR_S)
+
+    def asked(self, from_s: float, to_s: float) -> pl.DataFrame:
+        """Predictions of requests made in a span of UTC seconds, each with what is known of its end."""
+        return self._rows(f"p.requested_at_s >= {from_s:.0f} AND p.requested_at_s < {to_s:.0f}")
+
+    def arrived(self, from_s: float, to_s: float) -> pl.DataFrame:
+        """Predictions of requests whose end was reported in a span of UTC seconds."""
+        span = f"a.reported_at_us >= {from_s * 1e6:.0f} AND a.reported_at_us < {to_s * 1e6:.0f}"
+        return self._rows(span)
 
     def request(self, request_id: str) -> pl.DataFrame:
         """What was said to a request, oldest first."""

@@ -11,15 +11,16 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import onnx
 import polars as pl
 
 from hailtime.errors import DataError
 from hailtime.monitoring.drift import ColumnCounts, Histogram
-from hailtime.monitoring.hours import summarise, with_features
+from hailtime.monitoring.hours import summarise, with_inputs
 from hailtime.monitoring.log_source import LogSource
+from hailtime.monitoring.situation import count_columns
 from hailtime.monitoring.store import MonitorStore
 from hailtime.schema import Schema
 
@@ -75,18 +76,15 @@ class Watch:
 
     def count_hour(self, hour_s: int) -> None:
         """Counts an hour anew."""
-        rows = with_features(self.source.hour(hour_s), self.model.schema)
+        rows = with_inputs(self.source.hour(hour_s), self.model.schema)
         self.store.replace_hour(hour_s, summarise(rows, self.slices), self._columns(rows))
 
     def _columns(self, rows: pl.DataFrame) -> dict[str, ColumnCounts]:
         """Inputs of rows that have any, the actuals, and the answers in the actuals' bins."""
         target, histograms = self.model.schema.target, self.model.histograms
-        names = [name for name in histograms if name != target]
-        with_inputs = rows.filter(pl.any_horizontal(pl.col(names).is_not_null()))
-        values: dict[str, Any] = {name: with_inputs[name] for name in names}
-        values |= {target: rows["pickup_time_s"].drop_nulls(), PREDICTION: rows["p50_s"]}
-        counts = {name: ColumnCounts.like(histograms[target if name == PREDICTION else name]) for name in values}
-        for name, column in values.items():
+        counts = count_columns(rows, histograms, target)
+        for name, column in ((target, rows["pickup_time_s"].drop_nulls()), (PREDICTION, rows["p50_s"])):
+            counts[name] = ColumnCounts.like(histograms[target])
             counts[name].add(column)
         return counts
 
