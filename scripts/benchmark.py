@@ -1,4 +1,4 @@
-"""Measures and writes it down: python scripts/benchmark.py alerts|engines|prepare|serve [--help]
+"""Measures and writes it down: python scripts/benchmark.py alerts|engines|monitor|prepare|serve [--help]
 
 Ratios are the claim, times depend on the machine. Each subject is a file in scripts/benchmarks/; its figures go to
 benchmarks/<subject>.json and a table to the terminal.
@@ -13,10 +13,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import alerts, engines, prepare, serve
+from benchmarks import alerts, engines, monitor, prepare, serve
 from hailtime.report import run_script
 
-SUBJECTS: dict[str, Any] = {"alerts": alerts, "engines": engines, "prepare": prepare, "serve": serve}
+SUBJECTS: dict[str, Any] = {
+    "alerts": alerts,
+    "engines": engines,
+    "monitor": monitor,
+    "prepare": prepare,
+    "serve": serve,
+}
+    "alerts": alerts,
+    "engines": engines,
+    "monitor": monitor,
+    "prepare": prepare,
+    "serve": serve,
+}
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from hailtime.monitoring.hours import summarise, with_inputs
 from hailtime.monitoring.log_source import LogSource
 from hailtime.monitoring.situation import count_columns
 from hailtime.monitoring.store import MonitorStore
+from hailtime.preparation.ahead import ahead
 from hailtime.schema import Schema
 
 log = logging.getLogger(__name__)
@@ -66,8 +67,7 @@ class Watch:
         before = tuple(self.store.state("read_until", (0, 0)))
         now = self.source.last_ids()
         hours = self.source.hours_between(before, now)
-        for place, hour_s in enumerate(hours, 1):
-            self.count_hour(hour_s)
+        for place, _ in enumerate(ahead(self.count_hour, hours), 1):
             if place % 24 == 0:
                 log.info("%d of %d hours read", place, len(hours))
         n_unmatched = self.source.unmatched_actuals(before[1], now[1])
