@@ -23,12 +23,6 @@ SUBJECTS: dict[str, Any] = {
     "prepare": prepare,
     "serve": serve,
 }
-    "alerts": alerts,
-    "engines": engines,
-    "monitor": monitor,
-    "prepare": prepare,
-    "serve": serve,
-}
 
 
 def main() -> None:

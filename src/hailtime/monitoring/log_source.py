@@ -108,6 +108,10 @@ class LogSource:
 
     def _frame(self, query: str) -> pl.DataFrame:
         with self._connection() as connection, closing(connection.cursor()) as cursor:
+            if not self._is_postgres:
+                # who closes a file last holds it for a moment, and a backend may be that
+                cursor.execute("PRAGMA busy_timeout = 10000")
+                cursor.fetchall()
             cursor.execute(query)
             frame = pl.from_arrow(cursor.fetch_arrow_table())
         assert isinstance(frame, pl.DataFrame)
