@@ -1,7 +1,8 @@
-"""Measures and writes it down: python scripts/benchmark.py serve|prepare [--help]
+"""Measures and writes it down: python scripts/benchmark.py serve|faults|prepare [--help]
 
 Ratios are the claim, times depend on the machine. Each subject is a file in scripts/benchmarks/; its figures go to
-benchmarks/<subject>.json and a table to the terminal.
+benchmarks/<subject>.json, a table to the terminal and, of a whole run, to docs/benchmarks.md. Status 1 where a goal
+that the subject sets itself was missed.
 """
 
 import argparse
@@ -9,14 +10,17 @@ import json
 import logging
 import os
 import platform
+import re
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import prepare, serve
+from benchmarks import faults, prepare, serve
 from hailtime.report import run_script
 
-SUBJECTS: dict[str, Any] = {"prepare": prepare, "serve": serve}
+PAGE = Path("docs/benchmarks.md")
+SUBJECTS: dict[str, Any] = {"faults": faults, "prepare": prepare, "serve": serve}
 
 
 def main() -> None:
@@ -34,6 +38,18 @@ def main() -> None:
     arguments.out.mkdir(exist_ok=True)
     (arguments.out / f"{arguments.subject}.json").write_text(json.dumps({**taken, **figures}, indent=1))
     subject.show(figures)
+    if arguments.out == Path("benchmarks"):
+        write_page(arguments.subject, subject.page(figures))
+    if goals := subject.missed(figures):
+        sys.exit("\n".join(["missed:", *goals]))
+
+
+def write_page(subject: str, text: str) -> None:
+    """Between the marks of this subject in docs/benchmarks.md; no text leaves what is there."""
+    start, end = f"<!-- {subject} -->", f"<!-- end of {subject} -->"
+    if text:
+        page = PAGE.read_text()
+        PAGE.write_text(re.sub(f"{start}.*{end}", lambda _: f"{start}\n{text}\n{end}", page, flags=re.DOTALL))
 
 
 def machine() -> dict[str, Any]:

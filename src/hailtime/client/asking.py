@@ -39,12 +39,13 @@ class Asking:
         shadows: Background,
     ) -> None:
         self.counts = Counts()
-        self.servers = Servers(transports, settings, self.counts, plans, shadows, self._learn, self._keep_shadow)
+        known = cache.load()
+        self.servers = Servers(transports, settings, self.counts, plans, shadows, self._learn, self._keep_shadow, known)
         self._settings, self._clock, self._observer = settings, settings.clock, observer
         self._fallback, self._cache, self._log = fallback, cache, prediction_log
         self._is_on_its_own = False
-        if (plan := cache.load()) is not None:
-            fallback.learn(plan)
+        if known is not None:
+            fallback.learn(known)
 
     def answer(self, rows: Mapping[str, Any] | Rows, request_id: str | None) -> Steps[Prediction | Predictions]:
         """What `predict` gives, or the error it raises."""
