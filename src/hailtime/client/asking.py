@@ -4,6 +4,7 @@ servers that are well, one after the other ──▶ the local model file ──
 """
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,10 @@ from hailtime.errors import DeadlineExceeded, PredictionError, RequestError
 from hailtime.schema import QUANTILES
 
 log = logging.getLogger(__name__)
+
+# Of all clients of this process, because its threads take turns whichever client they ask
+UNDER_WAY: set[Question] = set()
+os.register_at_fork(after_in_child=UNDER_WAY.clear)
 
 
 class Asking:
@@ -65,7 +70,8 @@ class Asking:
         return question.predictions(answer)
 
     def _answered(self, question: Question, until: float) -> Steps[Answer]:
-        kept_s = self._fallback.reserve_s(question.n_rows, self._settings.deadline_s)
+        kept_s = self._fallback.reserve_s(question.n_rows, self._settings.deadline_s, len(UNDER_WAY))
+        UNDER_WAY.add(question)
         try:
             answer = yield from self.servers.ask(question, until - kept_s, also_resting=kept_s == 0)
             self._tell_turn(False)
@@ -77,6 +83,8 @@ class Asking:
             fallback_answer = self._fallback.answer(question, until - self._clock())
             if fallback_answer is None:
                 raise
+        finally:
+            UNDER_WAY.discard(question)
         self._tell_turn(True, reason)
         return fallback_answer
 
