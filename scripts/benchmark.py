@@ -11,6 +11,7 @@ import logging
 import os
 import platform
 import re
+import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +33,7 @@ def main() -> None:
         subject.add_arguments(of_subject)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers it started end with it
     taken = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine()}
     subject = SUBJECTS[arguments.subject]
     figures = subject.measure(arguments)
