@@ -99,7 +99,8 @@ def _is_refused(url: str) -> Iterator[bool]:
 
 def _good(widths: list[int]) -> Any:
     numeric, texts = np.zeros((1, widths[0]), np.float32), np.full((1, widths[1]), "a", object)
-    return infer_request(1, numeric, texts, np.full((1, 1), 1_770_000_000))
+    content = infer_request(1, numeric, texts, np.full((1, 1), 1_770_000_000))
+    return service_pb2.ModelInferRequest.FromString(content)
 
 
 def _changed(change: Callable[[Any], Any]) -> Callable[[Any], bytes]:
