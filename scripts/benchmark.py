@@ -1,4 +1,4 @@
-"""Measures and writes it down: python scripts/benchmark.py serve|faults|prepare [--help]
+"""Measures and writes it down: python scripts/benchmark.py serve|faults|soak|prepare [--help]
 
 Ratios are the claim, times depend on the machine. Each subject is a file in scripts/benchmarks/; its figures go to
 benchmarks/<subject>.json, a table to the terminal and, of a whole run, to docs/benchmarks.md. Status 1 where a goal
@@ -17,11 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import faults, prepare, serve
+from benchmarks import faults, prepare, serve, soak
 from hailtime.report import run_script
 
 PAGE = Path("docs/benchmarks.md")
-SUBJECTS: dict[str, Any] = {"faults": faults, "prepare": prepare, "serve": serve}
+SUBJECTS: dict[str, Any] = {"faults": faults, "prepare": prepare, "serve": serve, "soak": soak}
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import matplotlib as mpl
 
 from hailtime.plots import BLUE, GREY, ORANGE
 
-COLOURS = (GREY, BLUE, ORANGE, "#3b8f5a", "#8a5aa8")
+COLOURS = (GREY, BLUE, "#7fb3dd", ORANGE, "#3b8f5a", "#8a5aa8")
 
 
 def draw(figures: dict[str, Any], picture: Path) -> None:

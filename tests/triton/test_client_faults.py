@@ -12,12 +12,12 @@ from contextlib import closing, contextmanager
 
 import numpy as np
 import pytest
+from benchmarks.proxy import Proxy
 from onnx import helper
 
 from hailtime.client import EtaClient, PredictionLog
 from hailtime.rule import FallbackRule
 from hailtime.serving.deploy import Aim, deploy
-from scripts.benchmarks.proxy import Proxy
 from tests.tiny_run import TINY_SCHEMA, store_model, tiny_model, write_tiny_run
 
 pytestmark = pytest.mark.triton
