@@ -5,6 +5,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,23 @@ from hailtime.client.messages import infer_request
 def log_gone(world: World) -> str:
     """Its folder moved away; then a file in the folder's place, so that it cannot be made again; then room again."""
     world.begin()
-    log = world.logs[0]
+    folder = world.logs[0].parent
     with world.flowing():
-        moved = log.parent.rename(world.folder / "moved")
-        world.logs.append(moved / log.name)
+        _move_away(world, folder)
         time.sleep(1)
-        again = log.parent.rename(world.folder / "again")
-        world.logs.append(again / log.name)
-        log.parent.write_text("in the way")
+        while folder.is_dir():  # the backend may make it anew before the file is there
+            _move_away(world, folder)
+            with suppress(IsADirectoryError):
+                folder.write_text("in the way")
         time.sleep(3)
-        log.parent.unlink()
+        folder.unlink()
         time.sleep(2)
     return "moved, unwritable for 3 s, back"
+
+
+def _move_away(world: World, folder: Path) -> None:
+    moved = folder.rename(world.folder / f"moved_{len(world.logs)}")
+    world.logs.append(moved / world.logs[0].name)
 
 
 def clock_jump(world: World) -> str:
