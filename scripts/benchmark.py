@@ -1,4 +1,4 @@
-"""Measures and writes it down: python scripts/benchmark.py serve|faults|soak|prepare [--help]
+"""Measures and writes it down: python scripts/benchmark.py alerts|engines|faults|prepare|serve|soak [--help]
 
 Ratios are the claim, times depend on the machine. Each subject is a file in scripts/benchmarks/; its figures go to
 benchmarks/<subject>.json, a table to the terminal and, of a whole run, to docs/benchmarks.md. Status 1 where a goal
@@ -17,11 +17,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import faults, prepare, serve, soak
+from benchmarks import alerts, engines, faults, prepare, serve, soak
 from hailtime.report import run_script
 
 PAGE = Path("docs/benchmarks.md")
-SUBJECTS: dict[str, Any] = {"faults": faults, "prepare": prepare, "serve": serve, "soak": soak}
+SUBJECTS: dict[str, Any] = {
+    "alerts": alerts,
+    "engines": engines,
+    "faults": faults,
+    "prepare": prepare,
+    "serve": serve,
+    "soak": soak,
+}
 
 
 def main() -> None:
@@ -40,9 +47,9 @@ def main() -> None:
     arguments.out.mkdir(exist_ok=True)
     (arguments.out / f"{arguments.subject}.json").write_text(json.dumps({**taken, **figures}, indent=1))
     subject.show(figures)
-    if arguments.out == Path("benchmarks"):
+    if hasattr(subject, "page") and arguments.out == Path("benchmarks"):
         write_page(arguments.subject, subject.page(figures))
-    if goals := subject.missed(figures):
+    if hasattr(subject, "missed") and (goals := subject.missed(figures)):
         sys.exit("\n".join(["missed:", *goals]))
 
 

@@ -174,15 +174,5 @@ def show(figures: dict[str, Any]) -> None:
     )
 
 
-def page(figures: dict[str, Any]) -> str:
-    """Its section is written by hand."""
-    return ""
-
-
-def missed(figures: dict[str, Any]) -> list[str]:
-    """It sets itself no goal that a smaller run could miss."""
-    return []
-
-
 if __name__ == "__main__":
     main()

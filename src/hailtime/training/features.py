@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hailtime.errors import DataError
+from hailtime.errors import DataError, SchemaError
 from hailtime.schema import MICROSECONDS_PER_SECOND, Schema
 
 EARTH_RADIUS_M = 6_371_009.0  # mean radius, IUGG
@@ -198,6 +198,7 @@ def fit_features(
     `min_count`: a category seen less often is unknown, so that the unknown code is trained too. `n_bins`: at most so
     many bins a feature, at its quantiles, rounded to a grid of `n_cells` cells so that a bin is found by one lookup.
     """
+    _check_has_both(schema)
     vocabulary = {name: _frequent_values(train[name], min_count) for name in schema.categorical_names}
     target_s = train[schema.target].to_numpy()
     base_s, fallback_s = np.zeros_like(target_s), 0.0
@@ -219,6 +220,16 @@ def fit_features(
     columns = zip(numeric_feature_names(schema), x_num.numpy().T, strict=True)
     edges = {name: bin_edges(values, n_bins, n_cells) for name, values in columns}
     return FeatureSpec(**{**asdict(empty), "numeric_edges": edges})
+
+
+def _check_has_both(schema: Schema) -> None:
+    """Triton takes no tensor of width 0, and would refuse the model after all the training."""
+    for role, inputs in (("numeric", schema.numeric), ("categorical", schema.categorical)):
+        if not inputs:
+            raise SchemaError(
+                f"a model needs at least one {role} column, {schema.source} has none: declare one, for instance a "
+                "condition such as the rain or a zone; a constant will do"
+            )
 
 
 def bin_edges(values: NDArray[np.float32], n_bins: int, n_cells: int) -> list[float]:
@@ -264,7 +275,7 @@ def raw_inputs(
     categorical = frame.select(pl.col(n).fill_null("") for n in schema.categorical_names)
     seconds = frame[schema.requested_at].to_numpy() // MICROSECONDS_PER_SECOND
     return (
-        np.ascontiguousarray(numeric.to_numpy().reshape(len(frame), len(schema.numeric))),
+        np.ascontiguousarray(numeric.to_numpy().reshape(len(frame), len(schema.numeric)), np.float32),
         categorical.to_numpy().reshape(len(frame), len(schema.categorical)).astype(object),
         np.ascontiguousarray(seconds[:, None]),
     )
