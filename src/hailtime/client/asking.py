@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from hailtime.client.background import Background
 from hailtime.client.fallback import Fallback
 from hailtime.client.observing import Call, Counts, Observer, tell
 from hailtime.client.plan import NoCache, Plan
@@ -18,7 +17,7 @@ from hailtime.client.prediction import Prediction, Predictions
 from hailtime.client.prediction_log import NoLog
 from hailtime.client.question import Answer, Question, Rows
 from hailtime.client.servers import Servers, Settings
-from hailtime.client.steps import Steps
+from hailtime.client.steps import Background, Steps
 from hailtime.errors import DeadlineExceeded, PredictionError, RequestError
 from hailtime.schema import QUANTILES
 

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hailtime.client.background import Background
 from hailtime.client.endpoints import Endpoint, Endpoints, RetryBudget, backoff_s
 from hailtime.client.messages import ModelConfig
 from hailtime.client.observing import Counts
@@ -25,7 +24,7 @@ from hailtime.client.plan import Plan
 from hailtime.client.prediction import check_answer
 from hailtime.client.question import Answer, Question
 from hailtime.client.request import PackedRows
-from hailtime.client.steps import Pause, Steps
+from hailtime.client.steps import Background, Pause, Steps
 from hailtime.errors import (
     ConfigError,
     DeadlineExceeded,
