@@ -55,9 +55,10 @@ class Peer:
         until = time.monotonic() + START_S
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > until:
-                self.__exit__(None, None, None)
                 self._log.seek(0)
-                raise HailtimeError(f"a peer must start within {START_S:g} s, it did not:\n{self._log.read()[-1500:]}")
+                said = self._log.read()[-1500:]
+                self.__exit__(None, None, None)
+                raise HailtimeError(f"a peer must start within {START_S:g} s, it did not:\n{said}")
             time.sleep(0.1)
         return self
 
@@ -67,6 +68,8 @@ class Peer:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
             self._process.kill()
+            self._process.wait()
+        self._log.close()
 
     def _answers(self) -> bool:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=1.0)

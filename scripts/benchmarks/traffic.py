@@ -115,3 +115,6 @@ class Backend:
             if self._process.poll() is None:
                 self._process.kill()
                 self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                assert pipe is not None
+                pipe.close()
