@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 
 # Of all clients of this process, because its threads take turns whichever client they ask
 UNDER_WAY: set[Question] = set()
-os.register_at_fork(after_in_child=UNDER_WAY.clear)
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=UNDER_WAY.clear)
 
 
 class Asking:
