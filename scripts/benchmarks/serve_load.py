@@ -75,16 +75,17 @@ def _rate(ask: Callable[[], Any], n_callers: int, seconds: float) -> float:
 
 def _from_due_ms(ask: Callable[[], Any], rate: float, seconds: float) -> list[float]:
     drawn = random.Random(7)
-    gaps = [drawn.expovariate(rate) for _ in range(int(rate * seconds))]
-    due = iter((np.cumsum(gaps) + time.perf_counter() + 0.2).tolist())
-    taking, spent_ms = threading.Lock(), list[float]()
+    after = iter(np.cumsum([drawn.expovariate(rate) for _ in range(int(rate * seconds))]).tolist())
+    taking, spent_ms, started_at = threading.Lock(), list[float](), list[float]()
+    all_connected = threading.Barrier(N_THREADS, lambda: started_at.append(time.perf_counter()))
 
     def work() -> None:
         ask()  # its connection
+        all_connected.wait()
         while True:
             with taking:
-                due_at = next(due, None)
-            if due_at is None:
+                due_at = started_at[0] + next(after, np.inf)
+            if due_at == np.inf:
                 return
             time.sleep(max(due_at - time.perf_counter(), 0.0))
             ask()
