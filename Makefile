@@ -50,4 +50,4 @@ serve: triton
 	$(BIN)/python scripts/serve.py --repository model_repository
 
 clean:
-	rm -rf $(VENV) .triton build dist *.egg-info
+	rm -rf $(VENV) .triton .peers build dist *.egg-info

@@ -99,7 +99,7 @@ def test_http_asks_for_the_key_as_well(live):
 def test_http_is_off_unless_a_port_is_given(serve, tmp_path):
     server = serve(tmp_path / "models")
     assert server.http_url is None
-    command = Path(f"/proc/{server._process.pid}/cmdline").read_bytes().split(b"\0")
+    command = Path(f"/proc/{server.pid}/cmdline").read_bytes().split(b"\0")
     assert b"--allow-http=false" in command
     with urllib.request.urlopen(server.metrics_url) as answer:
         assert answer.status == 200

@@ -91,6 +91,12 @@ class TritonServer:
         return f"http://{self._address}:{self._ports['metrics']}/metrics"
 
     @property
+    def pid(self) -> int:
+        """Of the server itself; its backends' processes are in its group."""
+        assert self._process is not None, "start() comes first"
+        return self._process.pid
+
+    @property
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
