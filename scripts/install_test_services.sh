@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What `make test-all` needs beside Python packages: Java 17 for Spark, PostgreSQL's server programs,
-# and Chromium for the monitor's page.
+# What `make test-all` needs beside Python packages: Java 17 for Spark, PostgreSQL's server programs, Chromium,
+# Prometheus.
 # Installs what is missing with apt-get where this user may; else says what to install and how.
 set -euo pipefail
 
@@ -10,6 +10,8 @@ java_major=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' || tru
 command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
 command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
   missing+=(chromium)
+command -v prometheus >/dev/null || missing+=(prometheus)
+command -v prometheus-alertmanager >/dev/null || missing+=(prometheus-alertmanager)
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then

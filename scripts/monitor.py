@@ -39,8 +39,7 @@ def read(settings: MonitorSettings, arguments: argparse.Namespace) -> None:
     if arguments.on:
         reading.run(until_stopped())
         return
-    hours = reading.once()
-    print(f"{len(hours)} hours changed; the store is {settings.store}")
+    print(f"{reading.once():,} new rows; the store is {settings.store}")
 
 
 def serve(settings: MonitorSettings, arguments: argparse.Namespace) -> None:

@@ -61,7 +61,7 @@ class WatchedCity:
 
     def read(self) -> None:
         Watch(LogSource(self.log), MonitorStore(self.store), self.model).read_on()
-        MonitorStore(self.store).set_state(read_at_s=self.now_s, read_error=None)
+        MonitorStore(self.store).set_state(read_at_s=self.now_s)
 
 
 def make_city(

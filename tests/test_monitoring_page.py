@@ -356,3 +356,16 @@ def test_the_grid_counts_what_is_beyond_its_edges():
     assert grid[0, N_BINS - 1] == grid[N_BINS - 1, 0] == 1
     assert added([grid, grid]).sum() == 6
     assert added([]).sum() == 0
+
+
+def test_a_firing_alert_is_on_the_page_and_in_the_metrics(city, tmp_path):
+    rule = "late: {measure: late_share, above: 0.15, window_min: 300, least: 50, for_min: 0}"
+    (tmp_path / "alerts.yaml").write_text(rule)
+    changes = {"store": tmp_path / "store.sqlite", "alerts": tmp_path / "alerts.yaml"}
+    Reading(page_settings(city, **changes), lambda: city.now_s).once()
+    page = page_of(city, **changes)
+    (alert,) = told(page, "/api/now")["alerts"]
+    assert alert["since"] == f"{datetime.fromtimestamp(city.now_s, NEW_YORK):%Y-%m-%d %H:%M}"
+    (message,) = told(page, "/api/health")["messages"]
+    assert (message["kind"], message["text"]) == ("firing", alert["text"])
+    assert 'hailtime_alert_firing{alert="late"} 1.0' in page.get("/metrics").text

@@ -9,6 +9,7 @@ import pytest
 
 from hailtime.errors import ServerError
 from hailtime.locking import locked
+from hailtime.serving.tls import ServerTls
 from hailtime.serving.triton import TritonServer, pick_ports
 from hailtime.serving.triton_install import (
     PACKAGES,
@@ -41,6 +42,23 @@ def test_one_port_for_two_services_is_refused():
 def test_impossible_port_is_refused():
     with pytest.raises(ServerError, match="grpc port 70000"):
         pick_ports("127.0.0.1", {"grpc": 70_000})
+
+
+def test_http_in_clear_is_not_served_beside_grpc_over_tls(tmp_path):
+    files = [tmp_path / name for name in ("server.pem", "server.key")]
+    for file in files:
+        file.touch()
+    with pytest.raises(ServerError, match="HTTP knows no TLS"):
+        TritonServer(tmp_path, http_port=0, tls=ServerTls(*files))
+
+
+def test_everything_is_on_loopback_unless_told(tmp_path):
+    server = TritonServer(tmp_path, grpc_port=0, http_port=0, metrics_port=0)
+    server._ports = pick_ports(server.host, server._asked_ports)
+    command = server._command(Installation(tmp_path / "tritonserver", {}, None))
+    assert sorted(word for word in command if "-address=" in word) == [
+        f"--{name}-address=127.0.0.1" for name in ("grpc", "http", "metrics")
+    ]
 
 
 def test_missing_libpython_names_the_package_that_brings_it(tmp_path):

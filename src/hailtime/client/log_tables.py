@@ -22,6 +22,7 @@ CREATE INDEX IF NOT EXISTS predictions_by_time ON predictions (requested_at_s);
 CREATE TABLE IF NOT EXISTS actuals (
     id INTEGER PRIMARY KEY AUTOINCREMENT, request_id TEXT NOT NULL UNIQUE, pickup_time_s REAL, cancelled_after_s REAL,
     n_changed INTEGER NOT NULL, reported_at_us INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS actuals_by_time ON actuals (reported_at_us);
 INSERT OR IGNORE INTO schema_version SELECT {LOG_VERSION} WHERE NOT EXISTS (SELECT 1 FROM schema_version);
 """
 INSERT = {

@@ -24,6 +24,7 @@ MEASURES = (
     "fallback_share",
     "unknown_share",
 )
+CALM_MIN = 60.0  # without trouble before something is over
 _SETTINGS = ("measure", "above", "window_min", "least", "for_min")
 
 
@@ -32,7 +33,8 @@ class Rule:
     """Fires when a measure of the last `window_min` minutes, on `least` rows or more, is `above` for `for_min` minutes.
 
     The measure counts as above when its 95 % band reaches no further down than half way back to normal, so that few
-    rows need a larger step and chance alone seldom suffices.
+    rows need a larger step and chance alone seldom suffices. It is over when the measure was below half way for an
+    hour, because what swings about its limit would be told every half hour.
     """
 
     name: str
@@ -42,8 +44,11 @@ class Rule:
     least: int
     for_min: float
 
-    def is_true(self, measure: Measure | None) -> bool:
-        return measure is not None and measure.value >= self.above and measure.low >= self.sure
+    def is_true(self, measure: Measure, is_firing: bool) -> bool:
+        """Whether it should fire by this measure, or go on firing."""
+        if is_firing:
+            return measure.value >= self.sure
+        return measure.value >= self.above and measure.low >= self.sure
 
     @property
     def sure(self) -> float:
@@ -103,8 +108,9 @@ class AlertBook:
             measure, state = situation.measures.get(rule.measure), self._states[rule.name]
             # a measure that cannot be told says neither that it began nor that it is over
             is_told = measure is not None and measure.n >= rule.least
-            is_true = rule.is_true(measure) if is_told else state.is_firing
-            self._states[rule.name] = after = _next(state, is_true, situation.at_s, rule.for_min * 60)
+            is_true = rule.is_true(measure, state.is_firing) if measure and is_told else state.is_firing
+            lasts_s = 60 * (max(rule.for_min, CALM_MIN) if state.is_firing else rule.for_min)
+            self._states[rule.name] = after = _next(state, is_true, situation.at_s, lasts_s)
             if after.is_firing != state.is_firing:
                 (began if after.is_firing else ended).append(rule)
         cause = cause_of([rule.measure for rule in self.rules if rule.name in self.firing], situation, released_s)

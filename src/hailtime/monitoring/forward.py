@@ -47,6 +47,7 @@ CREATE TABLE IF NOT EXISTS actuals (
     id BIGINT GENERATED ALWAYS AS IDENTITY, request_id TEXT PRIMARY KEY, pickup_time_s FLOAT8, cancelled_after_s FLOAT8,
     n_changed BIGINT NOT NULL, reported_at_us BIGINT NOT NULL);
 CREATE INDEX IF NOT EXISTS actuals_by_id ON actuals (id);
+CREATE INDEX IF NOT EXISTS actuals_by_time ON actuals (reported_at_us);
 """
 _LOCK = 7_317_041  # of forwarders among each other: ids then come in the order in which they can be seen
 

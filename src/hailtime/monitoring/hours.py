@@ -41,8 +41,10 @@ SUMS: dict[str, pl.Expr] = {
 }
 
 
-def with_features(rows: pl.DataFrame, schema: Schema) -> pl.DataFrame:
-    """The rows with the inputs that the log kept, one column each; null where it kept none."""
+def with_inputs(rows: pl.DataFrame, schema: Schema) -> pl.DataFrame:
+    """The rows with the inputs that the log kept as JSON, one column each; null where it kept none."""
+    if "features" not in rows.columns:
+        return rows
     inputs = {**dict.fromkeys(schema.numeric_names, pl.Float64), **dict.fromkeys(schema.categorical_names, pl.String)}
     kept = rows["features"].str.json_decode(pl.Struct(inputs))
     return rows.drop("features").hstack(kept.struct.unnest())

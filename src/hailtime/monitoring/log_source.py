@@ -55,6 +55,8 @@ class LogSource:
 
     def hours_between(self, after: tuple[int, int], until: tuple[int, int]) -> list[int]:
         """The hours (UTC seconds of their begin) of requests that were answered or came to their end in between."""
+        if after == (0, 0):
+            return self._all_hours()
         hour = f"(p.requested_at_s / {HOUR_S}) * {HOUR_S} AS hour_s"
         found = self._frame(
             f"SELECT {hour} FROM predictions p WHERE p.id > {after[0]} AND p.id <= {until[0]} GROUP BY 1 "
@@ -62,6 +64,16 @@ class LogSource:
             f"WHERE a.id > {after[1]} AND a.id <= {until[1]} GROUP BY 1"
         )
         return sorted(found["hour_s"].to_list())
+
+    def _all_hours(self) -> list[int]:
+        """From one to the next by the index, where looking at every row would take a second for a million."""
+        hours: list[int] = []
+        while True:
+            since_s = hours[-1] + HOUR_S if hours else -(2**62)
+            found = self._frame(f"SELECT min(requested_at_s) AS s FROM predictions WHERE requested_at_s >= {since_s}")
+            if found["s"][0] is None:
+                return hours
+            hours.append(int(found["s"][0]) // HOUR_S * HOUR_S)
 
     def unmatched_actuals(self, after: int, until: int) -> int:
         """How many actuals are of requests that the log never answered."""
@@ -72,8 +84,17 @@ class LogSource:
         return int(found["n"][0])
 
     def hour(self, hour_s: int) -> pl.DataFrame:
-        """All predictions of requests in an hour, each with what is known of its end."""
-        return self._rows(f"p.requested_at_s >= {hour_s} AND p.requested_at_s < {hour_s + HOUR_S}")
+        """All predictions of requests in an hour."""
+        return self.asked(hour_s, hour_s + HOUR_S)
+
+    def asked(self, from_s: float, to_s: float) -> pl.DataFrame:
+        """Predictions of requests made in a span of UTC seconds, each with what is known of its end."""
+        return self._rows(f"p.requested_at_s >= {from_s:.0f} AND p.requested_at_s < {to_s:.0f}")
+
+    def arrived(self, from_s: float, to_s: float) -> pl.DataFrame:
+        """Predictions of requests whose end was reported in a span of UTC seconds."""
+        span = f"a.reported_at_us >= {from_s * 1e6:.0f} AND a.reported_at_us < {to_s * 1e6:.0f}"
+        return self._rows(span)
 
     def request(self, request_id: str) -> pl.DataFrame:
         """What was said to a request, oldest first."""
@@ -94,6 +115,10 @@ class LogSource:
 
     def _frame(self, query: str) -> pl.DataFrame:
         with self._connection() as connection, closing(connection.cursor()) as cursor:
+            if not self._is_postgres:
+                # who closes a file last holds it for a moment, and a backend may be that
+                cursor.execute("PRAGMA busy_timeout = 10000")
+                cursor.fetchall()
             cursor.execute(query)
             frame = pl.from_arrow(cursor.fetch_arrow_table())
         assert isinstance(frame, pl.DataFrame)

@@ -1,4 +1,4 @@
-"""What runs on and on: reading the log into the store, and sending a log to PostgreSQL. A fault is told and retried.
+"""What runs on and on: duty over a log, and sending a log to PostgreSQL. A fault is told and retried.
 
 reading = Reading(settings)
 reading.run(stop)  # until the event is set
@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Callable
 
-from hailtime.errors import HailtimeError
+from hailtime.errors import HailtimeError, LogError
+from hailtime.monitoring.duty import Duty
 from hailtime.monitoring.forward import DAY_S, Forwarder
 from hailtime.monitoring.log_source import LogSource
-from hailtime.monitoring.models import live_model
+from hailtime.monitoring.models import live_model, released_s
 from hailtime.monitoring.settings import MonitorSettings
 from hailtime.monitoring.store import MonitorStore
+from hailtime.monitoring.telling import read_tellers
 from hailtime.monitoring.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -23,29 +25,40 @@ LONGEST_WAIT_S = 60.0
 
 
 class Reading:
-    """Keeps the store up to date with the log, by the model that is live at each pass.
+    """Keeps the store up to date with the log, by the model that is live at each pass, and looks at the alert rules.
 
-    What went wrong is in the store (`read_error`), so that the page can say it.
+    What went wrong is in the store (`trouble`), so that the page can say it.
     """
 
     def __init__(self, settings: MonitorSettings, clock: Callable[[], float] = time.time) -> None:
         self.settings, self._clock = settings, clock
+        self._rules = settings.rules()
+        self._tellers = read_tellers({"webhook": settings.webhook, "alertmanager": settings.alertmanager})
+        self._duty: Duty | None = None
         self._forgot_at_s = 0.0
 
-    def once(self) -> list[int]:
-        """One pass: the hours that changed. HailtimeError when the log, the store or the model cannot be used."""
-        # opened anew at each pass: a store that was deleted is made again, a new release's model is taken
-        store = MonitorStore(self.settings.store)
+    def once(self) -> int:
+        """One pass: how many rows were new. HailtimeError when the log, the store or the model cannot be used."""
+        store = MonitorStore(self.settings.store)  # opened anew at each pass: one that was deleted is made again
+        before = store.state("read_until", (0, 0))
         try:
-            model = live_model(self.settings.repository)
-            watch = Watch(LogSource(self.settings.log), store, model, label_delay_s=self.settings.label_delay_s)
-            hours = watch.read_on()
+            self._on_duty(store).once(self._clock())
         except HailtimeError as error:
-            store.set_state(read_error=str(error), failed_at_s=self._clock())
+            store.set_state(trouble=str(error))
             raise
-        store.set_state(read_error=None, read_at_s=self._clock())
+        if trouble := store.state("trouble", None):
+            raise LogError(trouble)
+        store.set_state(read_at_s=self._clock())
         self._forget(store)
-        return hours
+        return sum(b - a for a, b in zip(before, store.state("read_until", (0, 0)), strict=True))
+
+    def _on_duty(self, store: MonitorStore) -> Duty:
+        """The same from pass to pass, until another version is live."""
+        model = live_model(self.settings.repository)
+        if self._duty is None or self._duty.watch.model is not model:
+            watch = Watch(LogSource(self.settings.log), store, model, label_delay_s=self.settings.label_delay_s)
+            self._duty = Duty(watch, self._rules, self._tellers, lambda: released_s(self.settings.repository))
+        return self._duty
 
     def run(self, stop: threading.Event) -> None:
         """A pass every `every_s` seconds."""

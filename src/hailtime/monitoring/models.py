@@ -1,11 +1,13 @@
 """The models behind the answers in the log: the live one, and what each kept version saw in training."""
 
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
 from hailtime.errors import DataError, DeployError
 from hailtime.monitoring.watch import WatchedModel
 from hailtime.serving.config_file import read_served
+from hailtime.serving.history import read_history
 from hailtime.serving.places import present_versions, version_folder
 
 
@@ -28,6 +30,15 @@ def kept_models(repository: Path) -> list[WatchedModel]:
         except (DataError, DeployError):
             continue
     return [live, *(model for model in others if model is not live)]
+
+
+def released_s(repository: Path) -> float | None:
+    """When another version became stable for the last time, UTC seconds; None when nobody wrote that down."""
+    stable, at_s = None, None
+    for change in read_history(repository):
+        if change.plan is not None and change.plan.stable != stable:
+            stable, at_s = change.plan.stable, datetime.fromisoformat(change.at).timestamp()
+    return at_s
 
 
 def _load(path: Path) -> WatchedModel:

@@ -10,6 +10,7 @@ from typing import Any, Self
 import yaml
 
 from hailtime.errors import ConfigError, did_you_mean
+from hailtime.monitoring.alerts import Rule, read_rules
 
 _NUMBERS = {"label_delay_s": 0, "every_s": 0.1, "keep_days": 1, "port": 0}
 
@@ -27,16 +28,16 @@ class MonitorSettings:
     host: str
     port: int
     token_env: str | None = None
+    alerts: Path | None = None
+    webhook: str | None = None
+    alertmanager: str | None = None
     forward_to: str | None = None
     forward_password_env: str | None = None
 
     @classmethod
     def read(cls, path: Path, changes: Mapping[str, Any] | None = None) -> Self:
         """From a yaml; `changes` that are not None go over what it says."""
-        try:
-            said = yaml.safe_load(path.read_text()) or {}
-        except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(f"the monitor's settings must be a yaml file, {path} cannot be read: {error}") from error
+        said = _read_yaml(path)
         known = [one.name for one in fields(cls)]
         for name in said:
             if name not in known:
@@ -46,7 +47,13 @@ class MonitorSettings:
         if missing:
             raise ConfigError(f"{path} must have a value for {', '.join(missing)}")
         entries |= {"log": str(entries["log"]), **{n: Path(entries[n]) for n in ("store", "repository")}}
+        if entries.get("alerts"):
+            entries["alerts"] = path.parent / entries["alerts"]
         return cls(**entries)
+
+    def rules(self) -> list[Rule]:
+        """The alert rules; ConfigError names the one that cannot work."""
+        return read_rules(_read_yaml(self.alerts)) if self.alerts else []
 
     def __post_init__(self) -> None:
         for name, least in _NUMBERS.items():
@@ -78,3 +85,13 @@ class MonitorSettings:
                 f"got {len(token)}: export {self.token_env}=$(openssl rand -hex 24)"
             )
         return token
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        said = yaml.safe_load(path.read_text()) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"settings must be a yaml file, {path} cannot be read: {error}") from error
+    if not isinstance(said, dict):
+        raise ConfigError(f"settings must be names and values, {path} holds {type(said).__name__}")
+    return said

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import onnx
 import polars as pl
@@ -19,9 +19,11 @@ import polars as pl
 from hailtime.errors import DataError
 from hailtime.monitoring.arrivals import arrivals_of
 from hailtime.monitoring.drift import ColumnCounts, Histogram
-from hailtime.monitoring.hours import summarise, with_features
+from hailtime.monitoring.hours import summarise, with_inputs
 from hailtime.monitoring.log_source import LogSource
+from hailtime.monitoring.situation import count_columns
 from hailtime.monitoring.store import MonitorStore
+from hailtime.preparation.ahead import ahead
 from hailtime.schema import Schema
 
 log = logging.getLogger(__name__)
@@ -66,8 +68,7 @@ class Watch:
         label_delay_s: float = 7200,
     ) -> None:
         self.source, self.store, self.model, self.label_delay_s = source, store, model, label_delay_s
-        self._known_places: dict[str, list[float]] = store.state("places", {})
-        self._learned: dict[str, list[float]] = {}
+        self._where: dict[str, list[float]] = store.state("places", {})
         self.slices = dict(slices) if slices is not None else usual_slices(model.schema)
 
     def read_on(self) -> list[int]:
@@ -75,44 +76,44 @@ class Watch:
         before = tuple(self.store.state("read_until", (0, 0)))
         now = self.source.last_ids()
         hours = self.source.hours_between(before, now)
-        for place, hour_s in enumerate(hours, 1):
-            self.count_hour(hour_s)
+        for place, seen in enumerate(ahead(self.count_hour, hours), 1):
+            self._learn(seen)
             if place % 24 == 0:
                 log.info("%d of %d hours read", place, len(hours))
-        if self._learned:
-            self.store.set_state(places=self._known_places | self._learned)
         n_unmatched = self.source.unmatched_actuals(before[1], now[1])
-        self.store.set_state(read_until=now, n_unmatched=self.store.state("n_unmatched", 0) + n_unmatched)
+        n_unmatched += self.store.state("n_unmatched", 0)
+        self.store.set_state(read_until=now, n_unmatched=n_unmatched, places=self._where)
         return hours
 
-    def count_hour(self, hour_s: int) -> None:
-        """Counts an hour anew."""
-        rows = with_features(self.source.hour(hour_s), self.model.schema)
+    def count_hour(self, hour_s: int) -> list[tuple[str, float, float, float]]:
+        """Counts an hour anew; where its zones' pickups were, as `_places` says."""
+        rows = with_inputs(self.source.hour(hour_s), self.model.schema)
         arrivals = arrivals_of(rows, self.label_delay_s)
         self.store.replace_hour(hour_s, summarise(rows, self.slices), self._columns(rows), arrivals)
-        self._learn_places(rows)
+        return self._places(rows)
 
-    def _learn_places(self, rows: pl.DataFrame) -> None:
-        """Where the zones are, from their first pickups: zones do not move, so a thousand of them are enough."""
+    def _places(self, rows: pl.DataFrame) -> list[tuple[str, float, float, float]]:
+        """Of each zone how many pickups, and the sums of their latitudes and longitudes."""
         schema = self.model.schema
         if schema.zone is None or schema.journey is None:
-            return
+            return []
         lat, lon = schema.journey[2:]
         seen = rows.drop_nulls([schema.zone, lat, lon]).group_by(schema.zone).agg(pl.len(), pl.sum(lat), pl.sum(lon))
-        for zone, *seen_here in seen.iter_rows():
-            before = self._learned.get(zone) or self._known_places.get(zone, [0, 0.0, 0.0])
+        return list(seen.iter_rows())
+
+    def _learn(self, seen: list[tuple[str, float, float, float]]) -> None:
+        """Where the zones are, from their first pickups: zones do not move, so a thousand of them are enough."""
+        for zone, *added in seen:
+            before = self._where.get(zone, [0, 0.0, 0.0])
             if before[0] < ENOUGH_PICKUPS:
-                self._learned[zone] = [a + b for a, b in zip(before, seen_here, strict=True)]
+                self._where[zone] = [a + b for a, b in zip(before, added, strict=True)]
 
     def _columns(self, rows: pl.DataFrame) -> dict[str, ColumnCounts]:
         """Inputs of rows that have any, the actuals, and the answers in the actuals' bins."""
         target, histograms = self.model.schema.target, self.model.histograms
-        names = [name for name in histograms if name != target]
-        with_inputs = rows.filter(pl.any_horizontal(pl.col(names).is_not_null()))
-        values: dict[str, Any] = {name: with_inputs[name] for name in names}
-        values |= {target: rows["pickup_time_s"].drop_nulls(), PREDICTION: rows["p50_s"]}
-        counts = {name: ColumnCounts.like(histograms[target if name == PREDICTION else name]) for name in values}
-        for name, column in values.items():
+        counts = count_columns(rows, histograms, target)
+        for name, column in ((target, rows["pickup_time_s"].drop_nulls()), (PREDICTION, rows["p50_s"])):
+            counts[name] = ColumnCounts.like(histograms[target])
             counts[name].add(column)
         return counts
 

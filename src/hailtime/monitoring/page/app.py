@@ -19,6 +19,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.middleware.gzip import GZipMiddleware
 
 from hailtime.errors import HailtimeError
+from hailtime.monitoring.exposition import exposition
 from hailtime.monitoring.page import state
 from hailtime.monitoring.page.access import guard
 from hailtime.monitoring.page.errors import accuracy, intervals, places
@@ -64,6 +65,14 @@ def make_app(watched: Watched, token: str | None) -> FastAPI:
     @app.get("/api/farthest")
     def of_farthest() -> dict[str, Any]:
         return state.farthest(watched)
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        try:
+            text = exposition(watched.store(), watched.now_s(), watched.settings.label_delay_s)
+        except ImportError as error:
+            return Response(str(error), status_code=501, media_type="text/plain")
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     for name, view in VIEWS.items():
         app.get(f"/api/{name}", name=name)(_endpoint(view, watched))

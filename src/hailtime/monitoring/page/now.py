@@ -25,12 +25,24 @@ def now(watched: Watched, days: float = 1) -> dict[str, Any]:
         **frame_of(watched, span),
         "now": span.text(span.now_s),
         "plan": plan_text(watched),
+        "alerts": _alerts(watched, span),
         "stopped": _stopped(span, hours),
         **_newest(span, sums),
         **_last_complete(span, hours),
         "expected": _expected(hours),
         "time": {**plain(hours, _TIME), "rate": _rates(span, hours)},
     }
+
+
+def _alerts(watched: Watched, span: Span) -> list[dict[str, str]]:
+    """What is firing, each with the words with which it began."""
+    store = watched.store()
+    firing = {name for name, state in store.state("alerts", {}).items() if state["is_firing"]}
+    began = [one for one in store.state("messages", []) if one["kind"] == "firing" and firing & set(one["alerts"])]
+    told: dict[str, dict[str, str]] = {}
+    for one in began:
+        told |= {name: {"since": span.text(one["at_s"]), "text": one["text"]} for name in firing & set(one["alerts"])}
+    return list({each["text"]: each for each in told.values()}.values())
 
 
 def plan_text(watched: Watched) -> str:

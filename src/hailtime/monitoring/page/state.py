@@ -75,7 +75,7 @@ def health_of(watched: Watched, span: Span) -> dict[str, Any]:
         **_reading(watched, store.state("read_until", (0, 0))),
         "read_at": None if read_at_s is None else span.text(read_at_s),
         "read_age_s": None if read_at_s is None else max(span.now_s - read_at_s, 0),
-        "read_error": store.state("read_error", None),
+        "trouble": store.state("trouble", None),
         "log": str(watched.settings.log).rpartition("@")[2],
         "n": total["n"],
         "n_cancelled": total["n_cancelled"],
@@ -85,8 +85,14 @@ def health_of(watched: Watched, span: Span) -> dict[str, Any]:
         "n_unmatched": store.state("n_unmatched", 0),
         "never_told": 1 - (over["n_arrived"] + over["n_cancelled"]) / over["n"] if over["n"] else None,
         "label_delay_s": span.label_delay_s,
+        "messages": [_message(span, one) for one in store.state("messages", [])[:-21:-1]],
         "time": plain(time, ["time", "n", "arrived", "cancelled", "is_complete"]),
     }
+
+
+def _message(span: Span, message: Row) -> Row:
+    """Of an alert, as it was told."""
+    return {"at": span.text(message["at_s"]), "kind": message["kind"], "text": message["text"]}
 
 
 def _reading(watched: Watched, read_until: Any) -> dict[str, Any]:

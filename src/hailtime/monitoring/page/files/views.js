@@ -33,6 +33,7 @@ export function now(data) {
   bars("now-rate", data, time.rate, "requests a second", "%{y:.2f} a second");
   bars("now-latency", data, time.latency_p99_ms, "P99, ms", "%{y:.2f} ms");
   return [
+    ...data.alerts.map((one) => banner(`Since ${one.since}: ${one.text}`, true)),
     data.stopped ? banner(data.stopped) : null,
     paths.length && direct < 0.98 ? banner(`${percent(1 - direct)} of the answers came from a fallback: ${paths.map(([p, n]) => `${p} ${whole(n)}`).join(", ")}.`) : null,
     threes(...cards),

@@ -66,7 +66,7 @@ export function health(data) {
   }));
   return [
     data.log_error ? banner(`The log cannot be reached, so nothing new is read: ${data.log_error}`, true) : null,
-    data.read_error && !data.log_error ? banner(`The last pass over the log failed: ${data.read_error}`, true) : null,
+    data.trouble && !data.log_error ? banner(`The last pass over the log failed: ${data.trouble}`, true) : null,
     threes(
       tile("Read until", data.read_at ?? "–", age === null ? "no pass has ended yet" : `${since(age)} ago; ${data.unread === null ? "the log is out of reach" : `${whole(data.unread)} rows wait`}`, { isWords: true, isBad: age > 600 }),
       tile("Cancelled", percent(data.cancelled), `${whole(data.n_cancelled)} of ${whole(data.n)} requests; who waits long cancels more often, so what arrived looks better than it was`),
@@ -76,6 +76,8 @@ export function health(data) {
       tile("Late", whole(data.n_late), `ends reported more than ${whole(data.label_delay_s / 60)} min after the request`),
     ),
     picture("health-ends", "What became of the requests", "Above the coloured parts nobody has told yet what happened."),
+    card("Alerts that were told", "The newest first.", data.messages.length
+      ? table([[`at, ${data.timezone}`, "short"], ["", "short"], ["", "why"]], data.messages.map((one) => [one.at, one.kind, one.text])) : h("p", { class: "quiet" }, "None yet.")),
     card("Where it comes from", null, facts([["log", data.log]])),
   ];
 }
