@@ -1,4 +1,4 @@
-"""Measures and writes it down: python scripts/benchmark.py alerts|engines|faults|monitor|prepare|serve|soak [--help]
+"""Measures and writes it down: python scripts/benchmark.py SUBJECT [--help], --help lists the subjects.
 
 Ratios are the claim, times depend on the machine. Each subject is a file in scripts/benchmarks/; its figures go to
 benchmarks/<subject>.json, a table to the terminal and, of a whole run, to docs/benchmarks.md. Status 1 where a goal
@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import alerts, engines, faults, monitor, prepare, serve, soak
+from benchmarks import alerts, engines, faults, monitor, page, prepare, serve, soak
 from hailtime.report import run_script
 
 PAGE = Path("docs/benchmarks.md")
@@ -26,6 +26,7 @@ SUBJECTS: dict[str, Any] = {
     "engines": engines,
     "faults": faults,
     "monitor": monitor,
+    "page": page,
     "prepare": prepare,
     "serve": serve,
     "soak": soak,
