@@ -62,6 +62,21 @@ def test_a_pass_says_when_it_was_and_what_went_wrong(small):
     assert len(store.sums()) > 0
 
 
+def test_a_row_that_nobody_of_ours_wrote_is_told_and_ends_nothing(small):
+    with closing(sqlite3.connect(small.log)) as connection:
+        connection.execute("UPDATE predictions SET features = '{no json' WHERE id = 7")
+        connection.commit()
+    reading = Reading(page_settings(small), lambda: small.now_s)
+    with pytest.raises(LogError, match="a pass failed"):
+        reading.once()
+    assert MonitorStore(small.store).state("trouble", None)
+    with closing(sqlite3.connect(small.log)) as connection:
+        connection.execute("UPDATE predictions SET features = NULL WHERE id = 7")
+        connection.commit()
+    assert reading.once() > 0
+    assert MonitorStore(small.store).state("trouble", 1) is None
+
+
 def test_a_store_that_was_deleted_is_made_anew(small):
     reading = Reading(page_settings(small), lambda: small.now_s)
     reading.once()

@@ -5,7 +5,8 @@ The pictures are kept where HAILTIME_SCREENSHOTS says, to be looked at.
 
 import os
 import re
-from contextlib import contextmanager
+import sqlite3
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from hailtime.monitoring.page.app import make_app
 from hailtime.monitoring.page.watched import Watched
 from tests.browser.conftest import served
-from tests.monitored_city import page_settings
+from tests.monitored_city import make_city, page_settings
 
 pytestmark = pytest.mark.browser
 VIEWS = {
@@ -172,6 +173,22 @@ def test_what_is_not_there_is_said_and_breaks_nothing(chromium, city, changes):
             keep_picture(page, f"{view}_without_{next(iter(changes))}")
         # Chromium itself says on the console that an answer had status 503
         assert [one for one in wrong if "503" not in one] == []
+
+
+def test_before_anything_has_arrived_every_view_can_be_opened(chromium, tmp_path):
+    city = make_city(tmp_path, n=300, days=1)
+    with closing(sqlite3.connect(city.log)) as connection:
+        connection.execute("DELETE FROM actuals")
+        connection.commit()
+    city.read()
+    app = make_app(Watched(page_settings(city), lambda: city.now_s), None)
+    with served(app) as url, opened(chromium) as (page, wrong):
+        for view in VIEWS:
+            show(page, url, view)
+            assert "NaN" not in page.inner_text("main")
+            assert "undefined" not in page.inner_text("main")
+            keep_picture(page, f"{view}_before_arrivals")
+        assert wrong == []
 
 
 def test_a_monitor_that_ended_is_said(chromium, city):

@@ -43,9 +43,12 @@ class Reading:
         before = store.state("read_until", (0, 0))
         try:
             self._on_duty(store).once(self._clock())
-        except HailtimeError as error:
-            store.set_state(trouble=str(error))
-            raise
+        except (
+            Exception
+        ) as error:  # also what no release of ours wrote into the log: the page says it, the loop goes on
+            trouble = str(error) if isinstance(error, HailtimeError) else f"{type(error).__name__}: {error}"
+            store.set_state(trouble=trouble)
+            raise error if isinstance(error, HailtimeError) else LogError(f"a pass failed: {trouble}") from error
         if trouble := store.state("trouble", None):
             raise LogError(trouble)
         store.set_state(read_at_s=self._clock())

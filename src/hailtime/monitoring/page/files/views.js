@@ -74,7 +74,7 @@ export function accuracy(data) {
   return [
     tiles(
       tile("Mean absolute error", seconds(total?.mae_s), `${between(total?.mae_low_s, total?.mae_high_s)} (95 %)`),
-      tile("Bias", total ? `${total.bias_s > 0 ? "+" : "−"}${whole(Math.abs(total.bias_s))} s` : "–", later(total?.bias_s)),
+      tile("Bias", total && total.bias_s !== null ? `${total.bias_s > 0 ? "+" : "−"}${whole(Math.abs(total.bias_s))} s` : "–", later(total?.bias_s)),
       tile("Trips", whole(total?.n_arrived), `came true, ${percent(total?.arrived)} of ${whole(total?.n)} requests`),
       tile("Expected by the model", seconds(total?.expected_arrived_mae_s), "of the same trips, from its own P10 and P90"),
     ),
