@@ -187,6 +187,8 @@ def test_before_anything_has_arrived_every_view_can_be_opened(chromium, tmp_path
             show(page, url, view)
             assert "NaN" not in page.inner_text("main")
             assert "undefined" not in page.inner_text("main")
+            if view in ("accuracy", "places", "intervals"):
+                assert "No trip of these days has come true yet" in page.get_by_role("alert").inner_text()
             keep_picture(page, f"{view}_before_arrivals")
         assert wrong == []
 

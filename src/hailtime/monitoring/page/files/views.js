@@ -49,8 +49,11 @@ function bars(id, data, y, title, text) {
   }));
 }
 
+const NOTHING = "No trip of these days has come true yet, so no error can be told. The backend reports ends with report_actual or report_cancelled.";
+
 export function accuracy(data) {
   const { total, hours, time, versions, grid } = data;
+  if (!total?.n_arrived) return [banner(NOTHING)];
   draw("grid", () => againstActual(grid));
   draw("said-by-hour", () => ({
     traces: [
@@ -73,10 +76,10 @@ export function accuracy(data) {
   }));
   return [
     tiles(
-      tile("Mean absolute error", seconds(total?.mae_s), `${between(total?.mae_low_s, total?.mae_high_s)} (95 %)`),
-      tile("Bias", total && total.bias_s !== null ? `${total.bias_s > 0 ? "+" : "−"}${whole(Math.abs(total.bias_s))} s` : "–", later(total?.bias_s)),
-      tile("Trips", whole(total?.n_arrived), `came true, ${percent(total?.arrived)} of ${whole(total?.n)} requests`),
-      tile("Expected by the model", seconds(total?.expected_arrived_mae_s), "of the same trips, from its own P10 and P90"),
+      tile("Mean absolute error", seconds(total.mae_s), `${between(total.mae_low_s, total.mae_high_s)} (95 %)`),
+      tile("Bias", `${total.bias_s > 0 ? "+" : "−"}${whole(Math.abs(total.bias_s))} s`, later(total.bias_s)),
+      tile("Trips", whole(total.n_arrived), `came true, ${percent(total.arrived)} of ${whole(total.n)} requests`),
+      tile("Expected by the model", seconds(total.expected_arrived_mae_s), "of the same trips, from its own P10 and P90"),
     ),
     pair(
       picture("grid", "Predicted against actual", "On the dashed line both are equal; above it the driver came later than was said."),
@@ -118,9 +121,10 @@ const hourAxis = (data) => ({ title: `hour of day, ${data.timezone}`, tickvals: 
 
 export function places(data) {
   const { zones, hours } = data;
+  if (!hours.n_arrived.some(Boolean)) return [banner(NOTHING)];
   const isMap = zones.lat.some((lat) => lat !== null);
   const order = zones.value.map((_, i) => i).sort((i, j) => zones.mae_s[j] - zones.mae_s[i]);
-  draw("map", () => (isMap ? cityMap(zones) : zoneBars(zones, order)));
+  if (order.length) draw("map", () => (isMap ? cityMap(zones) : zoneBars(zones, order)));
   draw("error-by-hour", () => ({
     traces: [{ x: hours.local_hour, y: hours.mae_s, type: "bar", marker: { color: color("a") }, hovertemplate: "%{x}:00<br>%{y:.0f} s<extra></extra>",
       error_y: { type: "data", symmetric: true, array: hours.mae_high_s.map((high, i) => high - hours.mae_s[i]), color: color("text"), thickness: 1, width: 2 } }],
@@ -128,10 +132,10 @@ export function places(data) {
   }));
   const worst = order.slice(0, 10).map((i) => [zones.value[i], whole(zones.n_arrived[i]), whole(zones.mae_s[i]), between(zones.mae_low_s[i], zones.mae_high_s[i]), early(zones.bias_s[i])]);
   return [
-    picture("map", isMap ? "Error by zone, on the map" : "Error by zone", isMap ? "Each zone where its pickups are; as large as it has trips." : "The schema names no coordinates of the pickup, so there is no map."),
+    !order.length ? card("Error by zone", "The schema names no zone, or no zone has 20 trips that came true.") : picture("map", isMap ? "Error by zone, on the map" : "Error by zone", isMap ? "Each zone where its pickups are; as large as it has trips." : "The schema names no coordinates of the pickup, so there is no map."),
     pair(
       picture("error-by-hour", "Error by hour of day", "With 95 % bands."),
-      card("Zones with the largest error", "Of those with 20 trips or more.", table([["zone", "short"], ["trips", "n"], ["error, s", "n"], ["95 %", "short spare"], ["drivers came", "short"]], worst)),
+      !order.length ? h("div") : card("Zones with the largest error", "Of those with 20 trips or more.", table([["zone", "short"], ["trips", "n"], ["error, s", "n"], ["95 %", "short spare"], ["drivers came", "short"]], worst)),
     ),
   ];
 }
@@ -162,6 +166,7 @@ function zoneBars(zones, order) {
 
 export function intervals(data) {
   const { time, slices, total } = data;
+  if (!total.n_arrived[0]) return [banner(NOTHING)];
   draw("coverage", () => {
     const at = level(0.8, "80 %"), on = onTime(data, time.time, time.is_complete);
     return {
