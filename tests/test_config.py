@@ -31,6 +31,7 @@ def test_every_choice_composes_and_builds(group, choice):
     if not (choice == "gpu" and not torch.cuda.is_available()):
         assert isinstance(instantiate(config.trainer, logger=False), lightning.Trainer)
     assert all(isinstance(callback, lightning.Callback) for callback in instantiate(config.callbacks).values())
+    assert instantiate(config.loss)(torch.zeros(2, 3), torch.ones(2)) > 0
     optimizer = instantiate(config.optimizer)([torch.nn.Parameter(torch.zeros(3))])
     assert instantiate(config.scheduler)(optimizer, total_steps=20).get_last_lr()[0] > 0
     assert callable(instantiate(config.source.load, _partial_=True))

@@ -34,6 +34,8 @@ LIMITS: dict[str, tuple[float, float]] = {
     "network.depth": (1, 1000),
     "network.d_embedding": (1, 1e5),
     "network.dropout": (0, 0.95),
+    "network.n_members": (1, 1024),
+    "loss.delta": (1e-6, 1e6),
     "optimizer.lr": (1e-12, 10),
     "optimizer.weight_decay": (0, 10),
     "trainer.max_epochs": (1, 1e6),

@@ -29,7 +29,7 @@ def learning_curve(history_csv: Path, picture: Path) -> None:
     for name, color, label in (("train/loss", GREY, "training, with dropout"), ("val/loss", BLUE, "validation")):
         losses = history.drop_nulls(name)
         right.plot(losses["epoch"] + 1, losses[name], color=color, label=label, marker="o", markersize=3)
-    right.set(title="Pinball loss", xlabel="epoch", ylabel="loss, scaled units")
+    right.set(title="Loss", xlabel="epoch", ylabel="loss, scaled units")
     right.legend(frameon=False)
     _save(figure, picture)
 

@@ -11,7 +11,7 @@ Axes: B rows, F numeric and C categorical columns of the schema, N numeric and K
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +43,8 @@ class FeatureSpec:
     - `vocabulary`: by categorical column, its known values; a value's code is its place, from 1
     - `target_center_s`, `target_scale_s`: the network's unit is (seconds − base − center) / scale
     - `estimate_fallback_s`: base of a row whose routing estimate is missing; 0 without a routing estimate
+    - `numeric_moments`: by feature name, mean and standard deviation, for the encodings that scale
+    - `numeric_places`: by feature name, the share of training rows below each of its edges, for the quantile encoding
     """
 
     schema_fingerprint: str
@@ -51,6 +53,8 @@ class FeatureSpec:
     target_center_s: float
     target_scale_s: float
     estimate_fallback_s: float = 0.0
+    numeric_moments: dict[str, list[float]] = field(default_factory=dict)
+    numeric_places: dict[str, list[float]] = field(default_factory=dict)
 
     @cached_property
     def cardinalities(self) -> list[int]:
@@ -216,9 +220,14 @@ def fit_features(
         estimate_fallback_s=fallback_s,
     )
     x_num, _ = row_features(schema, empty, train)
-    columns = zip(numeric_feature_names(schema), x_num.numpy().T, strict=True)
-    edges = {name: bin_edges(values, n_bins, n_cells) for name, values in columns}
-    return FeatureSpec(**{**asdict(empty), "numeric_edges": edges})
+    columns = dict(zip(numeric_feature_names(schema), x_num.numpy().T, strict=True))
+    edges = {name: bin_edges(values, n_bins, n_cells) for name, values in columns.items()}
+    return replace(
+        empty,
+        numeric_edges=edges,
+        numeric_moments={name: moments(values, edges[name]) for name, values in columns.items()},
+        numeric_places={name: places(values, edges[name]) for name, values in columns.items()},
+    )
 
 
 def bin_edges(values: NDArray[np.float32], n_bins: int, n_cells: int) -> list[float]:
@@ -236,6 +245,23 @@ def bin_edges(values: NDArray[np.float32], n_bins: int, n_cells: int) -> list[fl
     cells = np.unique(np.round((inner - low) / (high - low) * n_cells).astype(int))
     cells = cells[(cells > 0) & (cells < n_cells)]
     return [float(low + (high - low) * cell / n_cells) for cell in (0, *cells, n_cells)]
+
+
+def moments(values: NDArray[np.float32], edges: Sequence[float]) -> list[float]:
+    """Mean and standard deviation of the finite values, those beyond the edges counted as the edges."""
+    finite = np.clip(values[np.isfinite(values)].astype(np.float64), edges[0], edges[-1])
+    if len(finite) == 0 or finite.std() < 1e-6:
+        return [float(edges[0]), 1.0]
+    return [float(finite.mean()), float(finite.std())]
+
+
+def places(values: NDArray[np.float32], edges: Sequence[float]) -> list[float]:
+    """The share of the finite values below each edge; a value on the edge counts half. Evenly spaced without values."""
+    ordered = np.sort(values[np.isfinite(values)].astype(np.float64))
+    if len(ordered) == 0:
+        return [float(share) for share in np.linspace(0, 1, len(edges))]
+    below, upto = (np.searchsorted(ordered, edges, side=side) for side in ("left", "right"))
+    return [float(share) for share in (below + upto) / (2 * len(ordered))]
 
 
 def row_features(schema: Schema, spec: FeatureSpec, frame: pl.DataFrame) -> tuple[Tensor, Tensor]:

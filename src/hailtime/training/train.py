@@ -72,6 +72,7 @@ def train(config: DictConfig, folder: Path) -> Run:
     module = PickupTimeModule(
         network,
         TargetScale(prepared.schema, spec),
+        instantiate(config.loss, _convert_="all"),
         instantiate(config.optimizer),
         instantiate(config.scheduler),
         batch_size=config.data.batch_size,
