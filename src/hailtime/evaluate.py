@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from hailtime import plots
 from hailtime.baselines import Baseline, LightGBM, Rule, table
-from hailtime.metrics import by_slice, slice_labels, summary
+from hailtime.metrics import by_slice, summary
 from hailtime.preparation.prepared import Prepared
+from hailtime.slices import slice_labels
 from hailtime.training.features import model_inputs, numeric_feature_names, row_features
 from hailtime.training.train import Run, load_run
 
@@ -32,9 +33,8 @@ def evaluate(folder: Path, against: tuple[str, ...] = ("rule", "lightgbm"), part
     actual_s = frame[prepared.schema.target].to_numpy()
     predicted_s = predict(run, frame)
     hours = _hours(run, frame)
-    slices = {"hour_local": pl.Series(hours.astype(int))} | {
-        name: slice_labels(frame[name]) for name in run.config.source.get("slices", [])
-    }
+    columns = dict.fromkeys([*filter(None, [run.schema.zone]), *run.config.source.get("slices", [])])
+    slices = {"hour_local": pl.Series(hours.astype(int))} | {name: slice_labels(frame[name]) for name in columns}
     metrics: dict[str, Any] = {
         "part": part,
         "rows": len(frame),
@@ -90,5 +90,6 @@ def _draw(
 ) -> None:
     plots.predicted_against_actual(predicted_s, actual_s, folder / "predicted_against_actual.png")
     plots.interval_coverage(predicted_s, actual_s, hours, folder / "interval_coverage.png")
+    plots.reliability(predicted_s, actual_s, metrics["slices"], folder / "reliability.png")
     judged = {name: value["mae_s"] for name, value in metrics.items() if isinstance(value, dict) and "mae_s" in value}
     plots.competitors(judged, folder / "competitors.png")

@@ -71,6 +71,33 @@ def interval_coverage(predicted_s: Array, actual_s: Array, hours: Array, picture
     _save(figure, picture)
 
 
+def reliability(
+    predicted_s: Array, actual_s: Array, slices: Mapping[str, Mapping[str, Any]], picture: Path, min_rows: int = 2000
+) -> None:
+    """Share of pickups below each promised quantile, overall and by tenths of the promise; coverage of every slice."""
+    figure, (left, right) = _figure(2)
+    levels = np.array([10, 50, 90])
+    below = 100 * (actual_s[:, None] <= predicted_s)
+    tenths = np.argsort(np.argsort(predicted_s[:, 1])) * 10 // len(actual_s)
+    for tenth in range(10):
+        label = "tenths of the rows by P50" if tenth == 0 else None
+        left.plot(levels, below[tenths == tenth].mean(axis=0), "o", color=GREY, alpha=0.4, markersize=4, label=label)
+    left.plot(levels, below.mean(axis=0), "o-", color=BLUE, label="all rows")
+    left.plot([0, 100], [0, 100], color=ORANGE, linewidth=1, label="as promised")
+    left.set(title="Reliability of P10, P50, P90", xlabel="promised, %", ylabel="pickups not later, %")
+    left.legend(frameon=False)
+    large = {name: [v for v in values.values() if v["n"] >= min_rows] for name, values in slices.items()}
+    for place, values in enumerate(large.values()):
+        coverage = [100 * v["coverage_p10_p90"] for v in values]
+        right.plot(coverage, np.full(len(coverage), place), "o", color=BLUE, alpha=0.6)
+    right.axvspan(75, 85, color=ORANGE, alpha=0.15)
+    right.axvline(80, color=ORANGE, linewidth=1)
+    right.set_yticks(range(len(large)), [f"{name} ({len(values)})" for name, values in large.items()])
+    right.set(title=f"P10–P90 by slice of {min_rows:,} rows or more", xlabel="pickups inside, %")
+    right.invert_yaxis()
+    _save(figure, picture)
+
+
 def competitors(errors_s: Mapping[str, float], picture: Path) -> None:
     """Test MAE of the network and what it is measured against."""
     figure, (axes,) = _figure(1)

@@ -28,8 +28,9 @@ from hailtime.preparation.from_config import prepared_data
 from hailtime.preparation.prepared import Prepared, load_prepared
 from hailtime.schema import Schema
 from hailtime.training.batches import PreparedData
+from hailtime.training.calibration import Calibration, fit_calibration, slicings_of
 from hailtime.training.features import FeatureSpec, fit_features
-from hailtime.training.model import Calibration, PickupTimeModel, TargetScale, fit_calibration
+from hailtime.training.model import PickupTimeModel, TargetScale
 from hailtime.training.module import PickupTimeModule
 
 log = logging.getLogger(__name__)
@@ -170,9 +171,10 @@ def _calibrate(
     rows = data.part("calibration").to(torch.device("cpu"))
     with torch.no_grad():
         target_s = model.scale.to_seconds(rows.target[:, None], rows.x_num)[:, 0]
-        model.calibration = fit_calibration(model.from_features(rows.x_num, rows.x_cat), target_s)
-    factors = {"below": model.calibration.below.item(), "above": model.calibration.above.item()}
-    (folder / "calibration.json").write_text(json.dumps(factors))
+        quantiles_s = model.from_features(rows.x_num, rows.x_cat)
+    slicings = slicings_of(prepared.schema, spec, config.source.get("slices", []), prepared.part("train"))
+    model.calibration = fit_calibration(quantiles_s, target_s, rows.x_num, rows.x_cat, slicings)
+    (folder / "calibration.json").write_text(json.dumps(model.calibration.settings(), indent=1))
     return Run(folder, config, prepared.schema, spec, model)
 
 
