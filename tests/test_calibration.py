@@ -13,7 +13,7 @@ def rows(n=N, seed=0):
     """x_num: an hour and rain; x_cat: one of three zones, the last rare."""
     rng = np.random.default_rng(seed)
     x_num = np.stack([rng.uniform(0, 24, n), rng.exponential(size=n)], axis=1).astype(np.float32)
-    return torch.from_numpy(x_num), torch.from_numpy(rng.choice(3, (n, 1), p=[0.6, 0.38, 0.02]))
+    return torch.from_numpy(x_num), torch.from_numpy(rng.choice(3, (n, 1), p=[0.6, 0.385, 0.015]))
 
 
 def slicing(feature, column, cuts, n):
@@ -51,9 +51,15 @@ def test_every_large_slice_gets_its_own_tenths_and_a_small_one_keeps_those_of_al
             found = tails(fitted, quantiles, target, x_num, x_cat, (x_cat[:, 0] == zone) & rain)
             assert found == (pytest.approx(0.1, abs=0.02), pytest.approx(0.1, abs=0.02))
     zones = fitted.slicings[0]
-    assert zones.above[2] == 1.0  # 2 % of the rows are fewer than 1,000
+    assert zones.above[2] == 1.0  # 1.5 % of the rows are fewer than 500
     assert zones.above[1] / zones.above[0] == pytest.approx(4.0, rel=0.1)
     assert fitted.slicings[1].above[2] / fitted.slicings[1].above[0] == pytest.approx(2.0, rel=0.1)
+
+
+def test_slices_that_do_not_differ_are_left_alone():
+    target = torch.from_numpy(np.random.default_rng(3).normal(500, 10, N)).float()
+    quantiles = torch.tensor([[490.0, 500.0, 510.0]]).expand(N, 3)
+    assert fit_calibration(quantiles, target, *rows(), [ZONE]).slicings == []
 
 
 def test_a_missing_number_is_a_slice_of_its_own():

@@ -24,7 +24,12 @@ def test_a_run_folder_is_all_that_is_needed(small_run):
     names = {path.name for path in small_run.folder.iterdir()}
     assert names >= {"config.yaml", "schema.json", "features.json", "model.ckpt", "calibration.json", "history.csv"}
     pictures = {path.name for path in (small_run.folder / "plots").iterdir()}
-    assert pictures >= {"learning_curve.png", "predicted_against_actual.png", "interval_coverage.png", "reliability.png"}
+    assert pictures >= {
+        "learning_curve.png",
+        "predicted_against_actual.png",
+        "interval_coverage.png",
+        "reliability.png",
+    }
     rows = small_run.prepared.part("test").head(50)
     np.testing.assert_array_equal(predict(load_run(small_run.folder), rows), predict(small_run, rows))
 

@@ -1,4 +1,4 @@
-"""Into which groups rows are told apart, by what a column holds: what errors are told by and intervals are mended by."""
+"""Groups of rows by what a column holds: what errors are told by and intervals are calibrated by."""
 
 from itertools import pairwise
 

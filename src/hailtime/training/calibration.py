@@ -19,8 +19,10 @@ from hailtime.slices import band_cuts
 from hailtime.training.features import FeatureSpec, categorical_feature_names, numeric_feature_names
 
 MIN_BLOCK_ROWS = 500  # a block's factor has then a standard error of about 5 %
-# A slice is large enough when its own factor errs less than the slice differs; see docs/experiments.md.
-MIN_SLICE_ROWS = 1000
+MIN_SLICE_ROWS = 500
+# A slice is large enough for a factor of its own when its tail differs from a tenth by two standard errors or more:
+# measured, docs/experiments.md; without it the noise of small slices made intervals worse on the simulated city.
+STANDARD_ERRORS = 2.0
 HOUR = "hour_local"
 HALF_A_SECOND_H = 0.5 / 3600
 
@@ -106,7 +108,7 @@ class SliceFactors(nn.Module):
 
 
 def slicings_of(schema: Schema, spec: FeatureSpec, columns: Sequence[str], train: pl.DataFrame) -> list[Slicing]:
-    """The local hour, the pickup's zone and the columns named, with factors of 1; columns that are no input are left out.
+    """The local hour, the pickup's zone and the columns named that are inputs, all with factors of 1.
 
     Numbers are cut where `band_cuts` says for the training part.
     """
@@ -162,25 +164,43 @@ def fit_calibration(
 def fit_slices(
     needed: Tensor, x_num: Tensor, x_cat: Tensor, slicings: Sequence[Slicing], min_rows: int, n_rounds: int = 4
 ) -> list[Slicing]:
-    """Factors of slices relative to all rows, each fitted given the others, in rounds; 1 for a slice below `min_rows`.
+    """Factors of slices relative to all rows, each fitted given the others, in rounds; 1 where a slice is too small.
+
+    Slicings without any other factor are left out: each costs 3 µs a call (measured).
 
     - needed (2, B): the factor at which the row's target would lie just on P10, on P90
     """
     factors = [torch.ones(2, len(slicing.below)) for slicing in slicings]
     places = [place_in(slicing, x_num, x_cat) for slicing in slicings]
     for _ in range(n_rounds):
-        for own, place in zip(factors, places, strict=True):
-            current = torch.stack([f[:, p] for f, p in zip(factors, places, strict=True)]).prod(dim=0)
-            rest = needed / current
+        for i, (own, place) in enumerate(zip(factors, places, strict=True)):
+            others = [f[:, p] for j, (f, p) in enumerate(zip(factors, places, strict=True)) if j != i]
+            rest = needed / torch.stack([torch.ones_like(needed), *others]).prod(dim=0)
             of_all = _finite_sample_quantile(rest)
-            for code in place.unique():
-                rows = place == code
-                if rows.sum() >= min_rows:
-                    own[:, code] *= (_finite_sample_quantile(rest[:, rows]) / of_all).clamp(min=0.5, max=2.0)
+            for code in torch.unique(place):
+                rows = rest[:, place == code]
+                if rows.shape[1] >= min_rows:
+                    own[:, code] = _own_factor(rows, of_all)
     return [
         Slicing(s.feature, s.column, s.cuts, *(side.tolist() for side in own))
         for s, own in zip(slicings, factors, strict=True)
+        if (own != 1).any()
     ]
+
+
+def _own_factor(rows: Tensor, of_all: Tensor) -> Tensor:
+    """(2, n) needed in a slice, (2,) needed by all → (2,) the slice's factor, less what may be noise of it.
+
+    z is how many standard errors the slice's tail is away from a tenth; the exponent 1 − (2 / z)² is nothing at two
+    and nearly all at six, as a positive-part James-Stein estimate is.
+    """
+    share = (rows > of_all[:, None]).float().mean(dim=1)
+    z = (share - 0.1).abs() / (0.1 * 0.9 / rows.shape[1]) ** 0.5
+    exponent = (1 - (STANDARD_ERRORS / z) ** 2).clamp(min=0.0)
+    # 0.2 to 5: a base for the power, and no slice is trusted to be further off
+    ratio: Tensor = (_finite_sample_quantile(rows) / of_all).clamp(min=0.2, max=5.0)
+    factor: Tensor = ratio**exponent
+    return factor
 
 
 def place_in(slicing: Slicing, x_num: Tensor, x_cat: Tensor) -> Tensor:
