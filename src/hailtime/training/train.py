@@ -27,13 +27,15 @@ from hailtime.errors import ConfigError, DataError
 from hailtime.preparation.from_config import prepared_data
 from hailtime.preparation.prepared import Prepared, load_prepared
 from hailtime.schema import Schema
-from hailtime.training.batches import PreparedData
+from hailtime.training.batches import PreparedData, Rows
 from hailtime.training.calibration import Calibration, fit_calibration, slicings_of
 from hailtime.training.features import FeatureSpec, fit_features
 from hailtime.training.model import PickupTimeModel, TargetScale
 from hailtime.training.module import PickupTimeModule
 
 log = logging.getLogger(__name__)
+
+CHECKPOINT = "model.ckpt"
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def train(config: DictConfig, folder: Path) -> Run:
     prepared = prepared_data(config)
     log.info("fit features on %d rows", len(prepared.part("train")))
     spec = fit_features(prepared.schema, prepared.part("train"), **config.features)
-    _freeze(config, prepared, spec, folder)
+    freeze(config, prepared, spec, folder)
 
     data = PreparedData(prepared, spec, seed=config.seed, **config.data)
     network = build_network(config, spec)
@@ -87,8 +89,9 @@ def train(config: DictConfig, folder: Path) -> Run:
         trainer = _partial(config.trainer)(callbacks=callbacks, logger=CSVLogger(folder / "history"))
         trainer.fit(module, data)
 
-    _restore(network, folder / "model.ckpt")
-    run = _calibrate(folder, config, prepared, spec, network, data)
+    _restore(network, folder / CHECKPOINT)
+    rows = data.part("calibration").to(torch.device("cpu"))
+    run = calibrate(folder, config, prepared, spec, network.cpu(), rows)
     plots.learning_curve(_history(folder), folder / "plots" / "learning_curve.png")
     return run
 
@@ -107,7 +110,7 @@ def load_run(folder: Path) -> Run:
             f"and {schema.fingerprint} in {folder}: train again"
         )
     network = build_network(config, spec)
-    _restore(network, folder / "model.ckpt")
+    _restore(network, folder / CHECKPOINT)
     calibration = Calibration(**json.loads((folder / "calibration.json").read_text()))
     return Run(folder, config, schema, spec, PickupTimeModel(schema, spec, network, calibration).eval())
 
@@ -132,7 +135,7 @@ def _check_accelerator(accelerator: str) -> None:
         )
 
 
-def _freeze(config: DictConfig, prepared: Prepared, spec: FeatureSpec, folder: Path) -> None:
+def freeze(config: DictConfig, prepared: Prepared, spec: FeatureSpec, folder: Path) -> None:
     """All that says what this run is, written before the first step."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder / "history", ignore_errors=True)  # of a training that was interrupted
@@ -163,12 +166,11 @@ def _restore(network: nn.Module, checkpoint: Path) -> None:
     network.eval()
 
 
-def _calibrate(
-    folder: Path, config: DictConfig, prepared: Prepared, spec: FeatureSpec, network: nn.Module, data: PreparedData
+def calibrate(
+    folder: Path, config: DictConfig, prepared: Prepared, spec: FeatureSpec, network: nn.Module, rows: Rows
 ) -> Run:
-    network.cpu()
+    """The run with its intervals fitted on the calibration part's rows; leaves calibration.json."""
     model = PickupTimeModel(prepared.schema, spec, network, Calibration()).eval()
-    rows = data.part("calibration").to(torch.device("cpu"))
     with torch.no_grad():
         target_s = model.scale.to_seconds(rows.target[:, None], rows.x_num)[:, 0]
         quantiles_s = model.from_features(rows.x_num, rows.x_cat)
