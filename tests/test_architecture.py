@@ -36,6 +36,8 @@ LINE = [
     ["plots", "training"],
     ["metrics", "baselines", "evaluate"],
     ["histograms", "export"],
+    ["tuning"],
+    ["comparison"],
     ["serving"],
     ["client"],
 ]

@@ -8,7 +8,7 @@ import json
 import logging
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ import pytorch_lightning as lightning
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 from torch import nn
 
@@ -61,8 +61,11 @@ class Run:
         return prepared
 
 
-def train(config: DictConfig, folder: Path) -> Run:
-    """Trains what the configuration says and leaves the run folder. Prepares the data first when it is not there."""
+def train(config: DictConfig, folder: Path, callbacks: Sequence[Callback] = ()) -> Run:
+    """Trains what the configuration says and leaves the run folder. Prepares the data first when it is not there.
+
+    `callbacks`: beside those of the configuration, who watch this training.
+    """
     _check_accelerator(config.trainer.accelerator)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     prepared = prepared_data(config)
@@ -82,11 +85,11 @@ def train(config: DictConfig, folder: Path) -> Run:
         **config.module,
     )
     checkpoint = ModelCheckpoint(folder, "model", monitor="val/mae_s", enable_version_counter=False)
-    callbacks = [*instantiate(config.callbacks).values(), checkpoint]
+    watching = [*instantiate(config.callbacks).values(), checkpoint, *callbacks]
     n_weights = sum(weight.numel() for weight in network.parameters())
     log.info("train %s, %s weights", type(network).__name__, f"{n_weights:,}")
     with _quiet():
-        trainer = _partial(config.trainer)(callbacks=callbacks, logger=CSVLogger(folder / "history"))
+        trainer = _partial(config.trainer)(callbacks=watching, logger=CSVLogger(folder / "history"))
         trainer.fit(module, data)
 
     _restore(network, folder / CHECKPOINT)
