@@ -35,14 +35,14 @@ def picture(result: Mapping[str, Any], networks: list[str], path: Path) -> None:
     figure, axes = new_figure(3)
     names = list(result["learners"])
     best = result.get("best_possible", {}).get("mae_s")
-    _bars(axes[0], result, networks, "mae_s", "MAE on the test part, s", "{:.1f}")
+    note = "" if best is None else f" (dashed: best possible {best:.1f})"
+    _bars(axes[0], result, networks, "mae_s", f"MAE on the test part, s{note}", "{:.1f}")
     if best is not None:
-        axes[0].axvline(best, color=GREY, linewidth=1, linestyle="--", label=f"best possible {best:.1f}")
-        axes[0].legend(frameon=False, loc="lower right")
+        axes[0].axvline(best, color=GREY, linewidth=1, linestyle="--")
     _bars(axes[1], result, networks, "pinball_s", "pinball loss of P10, P50, P90, s", "{:.1f}")
     _bars(axes[2], result, networks, "latency_us", "one row, µs (logarithmic)", "{:,.0f}")
     axes[2].set_xscale("log")
-    axes[0].set_title(f"{names[0]} errs least, {len(networks)} networks in orange")
+    axes[0].set_title(f"{names[0]} errs least; networks in orange")
     save(figure, path)
 
 
