@@ -5,7 +5,7 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from hailtime.training.train import train
 log = logging.getLogger(__name__)
 
 Space = Mapping[str, Mapping[str, Any]]
+WHERE = ("source.load.folder", "source.load.url", "prepared", "run_name")
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -130,6 +131,30 @@ def changed(base: DictConfig, values: Mapping[str, Any]) -> DictConfig:
 def network_name(config: DictConfig) -> str:
     """The yaml of a configuration's network, by its class's module."""
     return str(config.network._target_).split(".")[-2]
+
+
+def experiment_yaml(name: str, overrides: Sequence[str], study: optuna.Study) -> str:
+    """The best trial as an experiment: choices of groups, values of the command line, and what was tuned.
+
+    Where the data is stays on the command line: it is another place on every machine.
+    """
+    pairs = dict(override.split("=", 1) for override in overrides)
+    where = {key: value for key, value in pairs.items() if key in WHERE}
+    groups = {key: value for key, value in pairs.items() if (CONFIGS / key).is_dir() and key != "experiment"}
+    values = [f"{key}={value}" for key, value in pairs.items() if key not in {*where, *groups, "experiment"}]
+    ended = len(study.get_trials(deepcopy=False, states=ENDED))
+    lines = [
+        "# @package _global_",  # Hydra reads it on the first line alone
+        f"# python train.py experiment={name}{''.join(f' {key}=PATH' for key in where)}",
+        f"# The best of {ended} trials: validation MAE {study.best_value:.2f} s.",
+        *(["defaults:"] if groups else []),
+        *(f"  - override /{group}: {choice}" for group, choice in groups.items()),
+        "",
+    ]
+    body = OmegaConf.from_dotlist(values)
+    for key, value in study.best_params.items():
+        OmegaConf.update(body, key, float(f"{value:.4g}") if isinstance(value, float) else value)
+    return "\n".join(lines) + OmegaConf.to_yaml(body)
 
 
 def _suggest_one(trial: Trial, key: str, of: dict[str, Any]) -> Any:

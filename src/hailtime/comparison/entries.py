@@ -100,9 +100,11 @@ def learner_entry(of: Comparison, name: str, seed: int) -> dict[str, Any]:
 
 def network_entry(of: Comparison, name: str, seed: int) -> dict[str, Any]:
     """The figures of a network of ours: its latency is onnxruntime's, from raw strings and numbers to seconds."""
-    overrides = [*of.overrides, f"network={name}"]
-    study = tune_network(overrides, database=of.folder / "tuning.db", name=name, n_trials=of.n_trials)
-    config = changed(composed(overrides), {**study.best_params, "seed": seed, "run_name": f"{name}-{seed}"})
+    overrides, settings = [*of.overrides, f"network={name}"], {}
+    if of.n_trials:
+        database = of.folder / "tuning.db"
+        settings = tune_network(overrides, database=database, name=name, n_trials=of.n_trials).best_params
+    config = changed(composed(overrides), {**settings, "seed": seed, "run_name": f"{name}-{seed}"})
     folder = of.folder / "runs" / f"{name}-{seed}"
     start = time.perf_counter()
     train(config, folder)
@@ -118,7 +120,7 @@ def network_entry(of: Comparison, name: str, seed: int) -> dict[str, Any]:
         "bytes": exported["bytes"],
         "latency_us": median_us(lambda row: runtime.run(None, row), rows),
         "intervals": "own quantiles",
-        "settings": study.best_params,
+        "settings": settings,
     }
 
 
