@@ -13,7 +13,8 @@ from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from hailtime.config import CONFIGS
 from hailtime.errors import ConfigError
 from hailtime.export import OPSET
-from hailtime.training.features import FeatureSpec, bin_edges, moments, places
+from hailtime.training.features import FeatureSpec
+from hailtime.training.fit_features import bin_edges, moments, places
 from hailtime.training.losses import pinball
 from hailtime.training.networks.encodings import ENCODINGS, NormalScore, PiecewiseLinear, Standardised
 from hailtime.training.train import build_network

@@ -26,7 +26,8 @@ from hailtime.metrics import by_slice, summary
 from hailtime.preparation.prepared import Prepared
 from hailtime.schema import Schema
 from hailtime.training.calibration import fit_calibration, slicings_of
-from hailtime.training.features import FeatureSpec, fit_features, raw_inputs
+from hailtime.training.features import FeatureSpec, raw_inputs
+from hailtime.training.fit_features import fit_features
 from hailtime.training.train import load_run, train
 from hailtime.tuning import changed, composed, first_values, search, space_of, tune_network
 

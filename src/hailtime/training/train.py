@@ -29,7 +29,8 @@ from hailtime.preparation.prepared import Prepared, load_prepared
 from hailtime.schema import Schema
 from hailtime.training.batches import PreparedData, Rows
 from hailtime.training.calibration import Calibration, fit_calibration, slicings_of
-from hailtime.training.features import FeatureSpec, fit_features
+from hailtime.training.features import FeatureSpec
+from hailtime.training.fit_features import fit_features
 from hailtime.training.model import PickupTimeModel, TargetScale
 from hailtime.training.module import PickupTimeModule
 
