@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
-from hailtime.config import CONFIGS
+from hailtime.config import CHOICES, CONFIGS
 from hailtime.errors import ConfigError
 from hailtime.export import OPSET
 from hailtime.training.features import FeatureSpec
@@ -146,6 +146,17 @@ def test_normal_score_is_scikit_learns_quantile_transform(skewed):
     ours = NormalScore(fitted_on(skewed))(torch.from_numpy(skewed[:, None])).numpy()
     middle = np.abs(theirs) < 2  # 48 bins: the first and last hold 2 % each
     assert np.abs(ours - theirs)[middle].max() < 0.1
+
+
+def test_the_command_line_knows_every_encoding():
+    assert set(CHOICES["network.encoding"]) == set(ENCODINGS)
+
+
+def test_heads_that_do_not_divide_the_width_are_refused():
+    config = OmegaConf.load(CONFIGS / "network" / "ft_transformer.yaml")
+    config.update({"d_embedding": 10, "n_heads": 4})
+    with pytest.raises(ConfigError, match=r"d_embedding must be a multiple of n_heads, got 10 and 4"):
+        build_network(OmegaConf.create({"network": config}), FEATURES)
 
 
 def test_an_encoding_that_is_not_there_is_named():

@@ -201,6 +201,5 @@ def _quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=r".*The number of training batches.*")
         warnings.filterwarnings("ignore", message=r".*exists and is not empty.*")
-        warnings.filterwarnings("ignore", message=r".*`srun` command is available.*")  # training without it is a choice
         warnings.filterwarnings("ignore", message=r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*")
         yield

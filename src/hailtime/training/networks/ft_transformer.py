@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hailtime.errors import ConfigError
 from hailtime.training.features import FeatureSpec
 from hailtime.training.networks.inputs import Inputs, QuantileHead
 
@@ -28,6 +29,8 @@ class FTTransformer(nn.Module):
         encoding: str = "piecewise_linear",
     ) -> None:
         super().__init__()
+        if d_embedding % n_heads:
+            raise ConfigError(f"network.d_embedding must be a multiple of n_heads, got {d_embedding} and {n_heads}")
         self.inputs = Inputs(features, d_embedding, encoding)
         self.answer = nn.Parameter(torch.empty(d_embedding).normal_(std=d_embedding**-0.5))
         self.blocks = nn.ModuleList(_Block(d_embedding, n_heads, dropout) for _ in range(depth))
