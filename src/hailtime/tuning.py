@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 Space = Mapping[str, Mapping[str, Any]]
 WHERE = ("source.load.folder", "source.load.url", "prepared", "run_name")
+NO_CONFIG = OmegaConf.create()
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -73,9 +74,9 @@ def suggest(trial: Trial, space: Space) -> dict[str, Any]:
     return {key: _suggest_one(trial, key, dict(of)) for key, of in space.items()}
 
 
-def first_values(space: Space, config: DictConfig | None = None) -> dict[str, Any]:
-    """The values to try first: `first` in the space, or what a configuration holds, where the space has it."""
-    values = {key: of["first"] if config is None else OmegaConf.select(config, key) for key, of in space.items()}
+def first_values(space: Space, config: DictConfig = NO_CONFIG) -> dict[str, Any]:
+    """The values to try first: `first` in the space, else what a configuration holds where the space has it."""
+    values = {key: of["first"] if "first" in of else OmegaConf.select(config, key) for key, of in space.items()}
     return {key: value for key, value in values.items() if value in space[key].get("choices", [value])}
 
 
