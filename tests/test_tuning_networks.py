@@ -51,7 +51,7 @@ def test_a_study_goes_on_where_it_was_and_tries_nothing_twice(tmp_path):
 KILLED = """
     import os, signal
     from pathlib import Path
-    from tests.test_tuning import bowl, searched
+    from tests.test_tuning_networks import bowl, searched
 
     def objective(trial, values):
         if trial.number == 2:
