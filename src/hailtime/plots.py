@@ -1,6 +1,6 @@
 """Pictures of a run, as PNG. Every axis has its unit; every picture says the number to take away in its title."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,24 @@ def competitors(errors_s: Mapping[str, float], picture: Path) -> None:
     axes.bar_label(bars, fmt=" %.1f s")
     axes.set(title="Mean absolute error on the test part", xlabel="MAE, s")
     axes.margins(x=0.15)
+    save(figure, picture)
+
+
+def latency_against_load(
+    curves: Mapping[str, Sequence[tuple[float, float, float]]], goal_ms: float, goal_rps: float, picture: Path
+) -> None:
+    """(requests/s, p50 ms, p99 ms) of each setting by name, from the arrival of a request, beside the goal."""
+    figure, (axes,) = new_figure(1)
+    for color, (name, points) in zip((ORANGE, BLUE, GREY), curves.items(), strict=False):
+        rps, p50_ms, p99_ms = np.array(points).T
+        axes.plot(rps, p99_ms, color=color, marker="o", markersize=4, label=f"{name}: p99")
+        axes.plot(rps, p50_ms, color=color, marker=".", linestyle=":", label=f"{name}: p50")
+    axes.plot([goal_rps], [goal_ms], marker="*", markersize=14, color="black", linestyle="none", label="goal")
+    axes.axhline(goal_ms, color="black", linewidth=0.6)
+    axes.set(yscale="log", xlabel="requests/s arriving", ylabel="latency from arrival, ms")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_title(f"The goal: p99 of {goal_ms:g} ms at {goal_rps:g} requests/s")
+    figure.legend(frameon=False, fontsize=7, ncols=2, loc="outside lower center")
     save(figure, picture)
 
 

@@ -220,7 +220,7 @@ def raw_inputs(
     categorical = frame.select(pl.col(n).fill_null("") for n in schema.categorical_names)
     seconds = frame[schema.requested_at].to_numpy() // MICROSECONDS_PER_SECOND
     return (
-        np.ascontiguousarray(numeric.to_numpy().reshape(len(frame), len(schema.numeric))),
+        np.ascontiguousarray(numeric.to_numpy().reshape(len(frame), len(schema.numeric)), np.float32),
         categorical.to_numpy().reshape(len(frame), len(schema.categorical)).astype(object),
         np.ascontiguousarray(seconds[:, None]),
     )

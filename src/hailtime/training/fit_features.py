@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from hailtime.errors import SchemaError
 from hailtime.schema import Schema
 from hailtime.training.features import FeatureSpec, numeric_feature_names, row_features
 
@@ -19,6 +20,7 @@ def fit_features(
     `min_count`: a category seen less often is unknown, so that the unknown code is trained too. `n_bins`: at most so
     many bins a feature, at its quantiles, rounded to a grid of `n_cells` cells so that a bin is found by one lookup.
     """
+    _check_has_both(schema)
     vocabulary = {name: _frequent_values(train[name], min_count) for name in schema.categorical_names}
     target_s = train[schema.target].to_numpy()
     base_s, fallback_s = np.zeros_like(target_s), 0.0
@@ -45,6 +47,16 @@ def fit_features(
         numeric_moments={name: moments(values, edges[name]) for name, values in columns.items()},
         numeric_places={name: places(values, edges[name]) for name, values in columns.items()},
     )
+
+
+def _check_has_both(schema: Schema) -> None:
+    """Triton takes no tensor of width 0, and would refuse the model after all the training."""
+    for role, inputs in (("numeric", schema.numeric), ("categorical", schema.categorical)):
+        if not inputs:
+            raise SchemaError(
+                f"a model needs at least one {role} column, {schema.source} has none: declare one, for instance a "
+                "condition such as the rain or a zone; a constant will do"
+            )
 
 
 def bin_edges(values: NDArray[np.float32], n_bins: int, n_cells: int) -> list[float]:
