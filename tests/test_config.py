@@ -31,6 +31,7 @@ def test_every_choice_composes_and_builds(group, choice):
     if not (choice == "gpu" and not torch.cuda.is_available()):
         assert isinstance(instantiate(config.trainer, logger=False), lightning.Trainer)
     assert all(isinstance(callback, lightning.Callback) for callback in instantiate(config.callbacks).values())
+    assert instantiate(config.loss)(torch.zeros(2, 3), torch.ones(2)) > 0
     optimizer = instantiate(config.optimizer)([torch.nn.Parameter(torch.zeros(3))])
     assert instantiate(config.scheduler)(optimizer, total_steps=20).get_last_lr()[0] > 0
     assert callable(instantiate(config.source.load, _partial_=True))
@@ -42,6 +43,7 @@ def test_every_choice_composes_and_builds(group, choice):
     ("override", "message"),
     [
         pytest.param("network=mpl", "network has no choice 'mpl', did you mean 'mlp'", id="choice"),
+        pytest.param("network.encoding=quantil", "no choice 'quantil', did you mean 'quantile'", id="value"),
         pytest.param("netwrok=mlp", "no setting 'netwrok', did you mean 'network'", id="group"),
         pytest.param("network.widht=64", "no setting 'network.widht', did you mean 'network.width'", id="key"),
         pytest.param("optimizer.lr=abc", "optimizer.lr must be a number such as", id="text-for-number"),

@@ -15,12 +15,11 @@ from hailtime.training.features import (
     CLOCK_FEATURES,
     FeatureSpec,
     RowFeatures,
-    bin_edges,
     clock_changes,
-    fit_features,
     great_circle,
     model_inputs,
 )
+from hailtime.training.fit_features import bin_edges, fit_features
 from tests.tiny_run import TINY_SCHEMA
 
 ZONES = ["America/New_York", "Europe/Berlin", "Asia/Kathmandu", "Australia/Lord_Howe", "UTC"]

@@ -3,7 +3,8 @@ import polars as pl
 import pytest
 from sklearn.metrics import mean_absolute_error, root_mean_squared_error
 
-from hailtime.metrics import by_slice, slice_labels, summary
+from hailtime.metrics import by_slice, summary
+from hailtime.slices import slice_labels
 
 
 def rows(n=500, seed=0):

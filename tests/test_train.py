@@ -16,7 +16,6 @@ from hailtime.export import export
 from hailtime.preparation.from_config import prepare_source
 from hailtime.training.batches import ResidentBatches, Rows, to_rows
 from hailtime.training.callbacks import rising_average
-from hailtime.training.model import Calibration, fit_calibration
 from hailtime.training.train import load_run, train
 from tests.conftest import small_config
 
@@ -25,7 +24,12 @@ def test_a_run_folder_is_all_that_is_needed(small_run):
     names = {path.name for path in small_run.folder.iterdir()}
     assert names >= {"config.yaml", "schema.json", "features.json", "model.ckpt", "calibration.json", "history.csv"}
     pictures = {path.name for path in (small_run.folder / "plots").iterdir()}
-    assert pictures >= {"learning_curve.png", "predicted_against_actual.png", "interval_coverage.png"}
+    assert pictures >= {
+        "learning_curve.png",
+        "predicted_against_actual.png",
+        "interval_coverage.png",
+        "reliability.png",
+    }
     rows = small_run.prepared.part("test").head(50)
     np.testing.assert_array_equal(predict(load_run(small_run.folder), rows), predict(small_run, rows))
 
@@ -53,23 +57,9 @@ def test_metrics_hold_every_figure_and_slice(small_run):
     assert metrics["network"]["n"] == metrics["rows"] == len(small_run.prepared.part("test"))
     assert 0.5 < metrics["network"]["coverage_p10_p90"] < 0.95
     assert metrics["best_possible"]["mae_s"] < metrics["network"]["mae_s"] < metrics["rule"]["mae_s"]
-    assert set(metrics["slices"]) == {"hour_local", "pickup_area", "rain_mm_h"}
+    assert set(metrics["slices"]) == {"hour_local", "pickup_zone", "pickup_area", "rain_mm_h"}
     for parts in metrics["slices"].values():
         assert sum(part["n"] for part in parts.values()) == metrics["rows"]
-
-
-def test_calibration_leaves_a_tenth_in_each_tail():
-    rng = np.random.default_rng(0)
-    target = torch.from_numpy(rng.exponential(100, 20_000))
-    quantiles = torch.tensor([[60.0, 70.0, 100.0]], dtype=torch.float64).expand(20_000, 3)  # far too narrow
-    low, _, high = fit_calibration(quantiles, target)(quantiles).unbind(dim=1)
-    assert (target < low).float().mean().item() == pytest.approx(0.1, abs=0.005)
-    assert (target > high).float().mean().item() == pytest.approx(0.1, abs=0.005)
-
-
-def test_calibration_never_crosses():
-    wild = Calibration(below=0.0, above=0.0)(torch.tensor([[1.0, 5.0, 9.0]]))
-    assert wild.tolist() == [[5.0, 5.0, 5.0]]
 
 
 def numbered(n):
@@ -172,13 +162,3 @@ def test_a_gpu_that_is_not_there_is_refused(tmp_path):
 def test_an_export_of_an_untrained_folder_is_refused(tmp_path):
     with pytest.raises(DataError, match="train with python"):
         export(tmp_path)
-
-
-def test_calibration_guards_against_weeks_that_differ():
-    rng = np.random.default_rng(0)
-    width = np.repeat([80.0, 120.0], 5000)  # the second half is wilder
-    target = torch.from_numpy(rng.normal(0, width))
-    quantiles = torch.tensor([[-100.0, 0.0, 100.0]], dtype=torch.float64).expand(10_000, 3)
-    guarded, plain = (fit_calibration(quantiles, target, guard=guard).above.item() for guard in (0.5, 0.0))
-    assert plain == pytest.approx(1.2816, rel=0.05)  # the normal's 90 % point at the mean width of 100
-    assert guarded > 1.05 * plain

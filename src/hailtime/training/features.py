@@ -11,7 +11,7 @@ Axes: B rows, F numeric and C categorical columns of the schema, N numeric and K
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hailtime.errors import DataError, SchemaError
+from hailtime.errors import DataError
 from hailtime.schema import MICROSECONDS_PER_SECOND, Schema
 
 EARTH_RADIUS_M = 6_371_009.0  # mean radius, IUGG
@@ -43,6 +43,8 @@ class FeatureSpec:
     - `vocabulary`: by categorical column, its known values; a value's code is its place, from 1
     - `target_center_s`, `target_scale_s`: the network's unit is (seconds − base − center) / scale
     - `estimate_fallback_s`: base of a row whose routing estimate is missing; 0 without a routing estimate
+    - `numeric_moments`: by feature name, mean and standard deviation, for the encodings that scale
+    - `numeric_places`: by feature name, the share of training rows below each of its edges, for the quantile encoding
     """
 
     schema_fingerprint: str
@@ -51,6 +53,8 @@ class FeatureSpec:
     target_center_s: float
     target_scale_s: float
     estimate_fallback_s: float = 0.0
+    numeric_moments: dict[str, list[float]] = field(default_factory=dict)
+    numeric_places: dict[str, list[float]] = field(default_factory=dict)
 
     @cached_property
     def cardinalities(self) -> list[int]:
@@ -190,65 +194,6 @@ def clock_changes(timezone: str) -> tuple[list[int], list[int]]:
     return changes, offsets
 
 
-def fit_features(
-    schema: Schema, train: pl.DataFrame, *, n_bins: int = 48, min_count: int = 10, n_cells: int = 2048
-) -> FeatureSpec:
-    """Vocabulary, bin edges and target scale of a training part.
-
-    `min_count`: a category seen less often is unknown, so that the unknown code is trained too. `n_bins`: at most so
-    many bins a feature, at its quantiles, rounded to a grid of `n_cells` cells so that a bin is found by one lookup.
-    """
-    _check_has_both(schema)
-    vocabulary = {name: _frequent_values(train[name], min_count) for name in schema.categorical_names}
-    target_s = train[schema.target].to_numpy()
-    base_s, fallback_s = np.zeros_like(target_s), 0.0
-    if schema.routing_estimate:
-        estimate = train[schema.routing_estimate]
-        fallback_s = float(estimate.median() or 0.0)  # type: ignore[arg-type]
-        base_s = estimate.fill_null(fallback_s).to_numpy()
-    residual_s = target_s - base_s
-    center_s = float(np.median(residual_s))
-    empty = FeatureSpec(
-        schema_fingerprint=schema.fingerprint,
-        numeric_edges={},
-        vocabulary=vocabulary,
-        target_center_s=center_s,
-        target_scale_s=max(float(np.abs(residual_s - center_s).mean()), 1.0),
-        estimate_fallback_s=fallback_s,
-    )
-    x_num, _ = row_features(schema, empty, train)
-    columns = zip(numeric_feature_names(schema), x_num.numpy().T, strict=True)
-    edges = {name: bin_edges(values, n_bins, n_cells) for name, values in columns}
-    return FeatureSpec(**{**asdict(empty), "numeric_edges": edges})
-
-
-def _check_has_both(schema: Schema) -> None:
-    """Triton takes no tensor of width 0, and would refuse the model after all the training."""
-    for role, inputs in (("numeric", schema.numeric), ("categorical", schema.categorical)):
-        if not inputs:
-            raise SchemaError(
-                f"a model needs at least one {role} column, {schema.source} has none: declare one, for instance a "
-                "condition such as the rain or a zone; a constant will do"
-            )
-
-
-def bin_edges(values: NDArray[np.float32], n_bins: int, n_cells: int) -> list[float]:
-    """Increasing edges at the quantiles of the finite values, each on a uniform grid of cells from first to last.
-
-    The grid spans the 0.01 to 99.99 % quantiles: values beyond are encoded as its ends. A constant column gets one bin.
-    """
-    finite = values[np.isfinite(values)].astype(np.float64)
-    if len(finite) == 0:
-        return [0.0, 1.0]
-    low, high = np.quantile(finite, [0.0001, 0.9999])
-    if high - low < 1e-6:
-        return [float(low), float(low) + 1.0]
-    inner = np.unique(np.quantile(finite, np.linspace(0, 1, n_bins + 1)[1:-1]))
-    cells = np.unique(np.round((inner - low) / (high - low) * n_cells).astype(int))
-    cells = cells[(cells > 0) & (cells < n_cells)]
-    return [float(low + (high - low) * cell / n_cells) for cell in (0, *cells, n_cells)]
-
-
 def row_features(schema: Schema, spec: FeatureSpec, frame: pl.DataFrame) -> tuple[Tensor, Tensor]:
     """A prepared frame through `RowFeatures`: x_num (B, N) with NaN, x_cat (B, K)."""
     with torch.no_grad():
@@ -279,11 +224,6 @@ def raw_inputs(
         categorical.to_numpy().reshape(len(frame), len(schema.categorical)).astype(object),
         np.ascontiguousarray(seconds[:, None]),
     )
-
-
-def _frequent_values(column: pl.Series, min_count: int) -> list[str]:
-    counts = column.fill_null("").value_counts()
-    return sorted(counts.filter(pl.col("count") >= min_count)[column.name].to_list())
 
 
 def _float(values: Sequence[float]) -> Tensor:

@@ -4,56 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from hailtime.schema import Schema
+from hailtime.training.calibration import Calibration
 from hailtime.training.features import FeatureSpec, RowFeatures
-
-MIN_BLOCK_ROWS = 500  # a block's factor has then a standard error of about 5 %
-
-
-class Calibration(nn.Module):
-    """Stretches both sides of the interval so that each tail holds a tenth of the calibration part.
-
-    - Input and output: (B, 3) seconds
-
-    Conformalised quantile regression (Romano et al. 2019). NOTE[DIFF] paper: one offset added to both ends; here: a
-    factor on each side's distance to the median; because: the interval keeps its shape, short where sure, and the
-    quantiles cannot cross.
-    """
-
-    below: Tensor
-    above: Tensor
-
-    def __init__(self, below: float = 1.0, above: float = 1.0) -> None:
-        super().__init__()
-        self.register_buffer("below", torch.tensor(below))
-        self.register_buffer("above", torch.tensor(above))
-
-    def forward(self, quantiles_s: Tensor) -> Tensor:
-        low, median, high = quantiles_s.unbind(dim=1)
-        return torch.stack([median - (median - low) * self.below, median, median + (high - median) * self.above], dim=1)
-
-
-def fit_calibration(quantiles_s: Tensor, target_s: Tensor, n_blocks: int = 6, guard: float = 0.5) -> Calibration:
-    """The factors at which a tenth of the targets lie below P10 and a tenth above P90, also in the weeks to come.
-
-    - quantiles_s (B, 3), target_s (B,), rows in the order of time
-
-    NOTE[DIFF] paper: one quantile of all rows, which promises 80 % if the future is the past again; here: the mean over
-    consecutive blocks of time plus half their standard deviation; because: it is not (measured on nyc_ems: 77.9 % of
-    the next half year inside without the guard, 78.9 % with it; 80.2 and 80.5 % on the simulated city).
-    """
-    low, median, high = quantiles_s.unbind(dim=1)
-    needed = torch.stack([(median - target_s) / (median - low), (target_s - median) / (high - median)])
-    n_blocks = max(1, min(n_blocks, len(target_s) // MIN_BLOCK_ROWS))
-    factors = torch.stack([_finite_sample_quantile(block) for block in needed.tensor_split(n_blocks, dim=1)])
-    spread = factors.std(dim=0) if n_blocks > 1 else torch.zeros(2)
-    below, above = (factors.mean(dim=0) + guard * spread).clamp(min=0.0).tolist()
-    return Calibration(below, above)
-
-
-def _finite_sample_quantile(needed: Tensor) -> Tensor:
-    """(2, n) → (2,): the 0.9 (n + 1) / n quantile, which holds for the next row, not only for these."""
-    n = needed.shape[1]
-    return torch.quantile(needed, min(1.0, 0.9 * (n + 1) / n), dim=1)
 
 
 class PickupTimeModel(nn.Module):
@@ -78,7 +30,7 @@ class PickupTimeModel(nn.Module):
         """The same from what `RowFeatures` gave: (B, N) and (B, K)."""
         seconds = self.scale.to_seconds(self.network(x_num, x_cat), x_num)
         # 0 s: nobody is picked up before asking; a clamp keeps the order of the three
-        calibrated: Tensor = self.calibration(seconds).clamp(min=0.0)
+        calibrated: Tensor = self.calibration(seconds, x_num, x_cat).clamp(min=0.0)
         return calibrated
 
 

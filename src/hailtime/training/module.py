@@ -11,8 +11,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from hailtime.training.batches import ResidentBatches, Rows
 from hailtime.training.features import UNKNOWN
-from hailtime.training.losses import pinball
 from hailtime.training.model import TargetScale
+
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class PickupTimeModule(lightning.LightningModule):
@@ -31,6 +32,7 @@ class PickupTimeModule(lightning.LightningModule):
         self,
         network: nn.Module,
         scale: TargetScale,
+        loss: Loss,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         scheduler: Callable[..., LRScheduler],
         *,
@@ -40,7 +42,7 @@ class PickupTimeModule(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.network = network
+        self.network, self.loss = network, loss
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.scale = scale
         self.batch_size, self.forget, self.clip_norm = batch_size, forget, clip_norm
@@ -58,7 +60,7 @@ class PickupTimeModule(lightning.LightningModule):
         for first in range(0, len(rows), self.batch_size):
             batch = rows.take(slice(first, first + self.batch_size))
             optimizer.zero_grad()
-            loss = pinball(self(batch.x_num, batch.x_cat), batch.target)
+            loss = self.loss(self(batch.x_num, batch.x_cat), batch.target)
             self.manual_backward(loss)
             nn.utils.clip_grad_norm_(self.network.parameters(), self.clip_norm)
             optimizer.step()
@@ -74,7 +76,7 @@ class PickupTimeModule(lightning.LightningModule):
         error_s = (quantiles[:, 1] - rows.target) * self.scale.scale_s
         inside = (rows.target >= quantiles[:, 0]) & (rows.target <= quantiles[:, 2])
         self.add_up(
-            loss=pinball(quantiles, rows.target) * len(rows),
+            loss=self.loss(quantiles, rows.target) * len(rows),
             mae_s=error_s.abs().sum(),
             coverage=inside.float().sum(),
             rows=torch.tensor(float(len(rows))),

@@ -8,7 +8,7 @@ import json
 import logging
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ import pytorch_lightning as lightning
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 from torch import nn
 
@@ -27,12 +27,16 @@ from hailtime.errors import ConfigError, DataError
 from hailtime.preparation.from_config import prepared_data
 from hailtime.preparation.prepared import Prepared, load_prepared
 from hailtime.schema import Schema
-from hailtime.training.batches import PreparedData
-from hailtime.training.features import FeatureSpec, fit_features
-from hailtime.training.model import Calibration, PickupTimeModel, TargetScale, fit_calibration
+from hailtime.training.batches import PreparedData, Rows
+from hailtime.training.calibration import Calibration, fit_calibration, slicings_of
+from hailtime.training.features import FeatureSpec
+from hailtime.training.fit_features import fit_features
+from hailtime.training.model import PickupTimeModel, TargetScale
 from hailtime.training.module import PickupTimeModule
 
 log = logging.getLogger(__name__)
+
+CHECKPOINT = "model.ckpt"
 
 
 @dataclass(frozen=True)
@@ -58,35 +62,40 @@ class Run:
         return prepared
 
 
-def train(config: DictConfig, folder: Path) -> Run:
-    """Trains what the configuration says and leaves the run folder. Prepares the data first when it is not there."""
+def train(config: DictConfig, folder: Path, callbacks: Sequence[Callback] = ()) -> Run:
+    """Trains what the configuration says and leaves the run folder. Prepares the data first when it is not there.
+
+    `callbacks`: beside those of the configuration, who watch this training.
+    """
     _check_accelerator(config.trainer.accelerator)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     prepared = prepared_data(config)
     log.info("fit features on %d rows", len(prepared.part("train")))
     spec = fit_features(prepared.schema, prepared.part("train"), **config.features)
-    _freeze(config, prepared, spec, folder)
+    freeze(config, prepared, spec, folder)
 
     data = PreparedData(prepared, spec, seed=config.seed, **config.data)
     network = build_network(config, spec)
     module = PickupTimeModule(
         network,
         TargetScale(prepared.schema, spec),
+        instantiate(config.loss, _convert_="all"),
         instantiate(config.optimizer),
         instantiate(config.scheduler),
         batch_size=config.data.batch_size,
         **config.module,
     )
     checkpoint = ModelCheckpoint(folder, "model", monitor="val/mae_s", enable_version_counter=False)
-    callbacks = [*instantiate(config.callbacks).values(), checkpoint]
+    watching = [*instantiate(config.callbacks).values(), checkpoint, *callbacks]
     n_weights = sum(weight.numel() for weight in network.parameters())
     log.info("train %s, %s weights", type(network).__name__, f"{n_weights:,}")
     with _quiet():
-        trainer = _partial(config.trainer)(callbacks=callbacks, logger=CSVLogger(folder / "history"))
+        trainer = _partial(config.trainer)(callbacks=watching, logger=CSVLogger(folder / "history"))
         trainer.fit(module, data)
 
-    _restore(network, folder / "model.ckpt")
-    run = _calibrate(folder, config, prepared, spec, network, data)
+    _restore(network, folder / CHECKPOINT)
+    rows = data.part("calibration").to(torch.device("cpu"))
+    run = calibrate(folder, config, prepared, spec, network.cpu(), rows)
     plots.learning_curve(_history(folder), folder / "plots" / "learning_curve.png")
     return run
 
@@ -105,7 +114,7 @@ def load_run(folder: Path) -> Run:
             f"and {schema.fingerprint} in {folder}: train again"
         )
     network = build_network(config, spec)
-    _restore(network, folder / "model.ckpt")
+    _restore(network, folder / CHECKPOINT)
     calibration = Calibration(**json.loads((folder / "calibration.json").read_text()))
     return Run(folder, config, schema, spec, PickupTimeModel(schema, spec, network, calibration).eval())
 
@@ -130,7 +139,7 @@ def _check_accelerator(accelerator: str) -> None:
         )
 
 
-def _freeze(config: DictConfig, prepared: Prepared, spec: FeatureSpec, folder: Path) -> None:
+def freeze(config: DictConfig, prepared: Prepared, spec: FeatureSpec, folder: Path) -> None:
     """All that says what this run is, written before the first step."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder / "history", ignore_errors=True)  # of a training that was interrupted
@@ -161,17 +170,17 @@ def _restore(network: nn.Module, checkpoint: Path) -> None:
     network.eval()
 
 
-def _calibrate(
-    folder: Path, config: DictConfig, prepared: Prepared, spec: FeatureSpec, network: nn.Module, data: PreparedData
+def calibrate(
+    folder: Path, config: DictConfig, prepared: Prepared, spec: FeatureSpec, network: nn.Module, rows: Rows
 ) -> Run:
-    network.cpu()
+    """The run with its intervals fitted on the calibration part's rows; leaves calibration.json."""
     model = PickupTimeModel(prepared.schema, spec, network, Calibration()).eval()
-    rows = data.part("calibration").to(torch.device("cpu"))
     with torch.no_grad():
         target_s = model.scale.to_seconds(rows.target[:, None], rows.x_num)[:, 0]
-        model.calibration = fit_calibration(model.from_features(rows.x_num, rows.x_cat), target_s)
-    factors = {"below": model.calibration.below.item(), "above": model.calibration.above.item()}
-    (folder / "calibration.json").write_text(json.dumps(factors))
+        quantiles_s = model.from_features(rows.x_num, rows.x_cat)
+    slicings = slicings_of(prepared.schema, spec, config.source.get("slices", []), prepared.part("train"))
+    model.calibration = fit_calibration(quantiles_s, target_s, rows.x_num, rows.x_cat, slicings)
+    (folder / "calibration.json").write_text(json.dumps(model.calibration.settings(), indent=1))
     return Run(folder, config, prepared.schema, spec, model)
 
 

@@ -19,10 +19,16 @@ class MLP(nn.Module):
     """
 
     def __init__(
-        self, features: FeatureSpec, width: int = 256, depth: int = 3, d_embedding: int = 16, dropout: float = 0.1
+        self,
+        features: FeatureSpec,
+        width: int = 256,
+        depth: int = 3,
+        d_embedding: int = 16,
+        dropout: float = 0.1,
+        encoding: str = "piecewise_linear",
     ) -> None:
         super().__init__()
-        self.inputs = Inputs(features, d_embedding)
+        self.inputs = Inputs(features, d_embedding, encoding)
         widths = [self.inputs.n_tokens * d_embedding] + [width] * depth
         self.trunk = nn.Sequential(
             *(layer for n_in, n_out in pairwise(widths) for layer in _block(n_in, n_out, dropout))
