@@ -1,6 +1,9 @@
 """Trains a model: python train.py [source=nyc_ems] [network.width=128] [experiment=smoke] [-m network.width=64,256]
 
-Leaves runs/<run_name>/. All settings are in configs/train.yaml and beside it.
+Leaves runs/<run_name>/. All settings are in configs/train.yaml and beside it. Killed at any moment, the same command
+with the same run_name goes on. Several GPUs: trainer.devices=2, torchrun, or scripts/slurm/train.sbatch (docs/training.md).
+
+Exit status: 0 trained, 2 told what is wrong, 75 asked to go by a signal and saved.
 """
 
 import logging
@@ -13,22 +16,39 @@ from omegaconf import DictConfig
 
 from hailtime.config import checked_main
 from hailtime.errors import HailtimeError
+from hailtime.report import run_script
+from hailtime.training.launch import QUIET, is_first_rank, share_run_name
+from hailtime.training.preemption import PREEMPTED, exit_when_preempted
 
 log = logging.getLogger("hailtime")
 
 
 @hydra.main(config_path="configs", config_name="train", version_base="1.3")
 def main(config: DictConfig) -> None:
-    from hailtime.training.train import train  # here, because torch takes seconds and a misspelt setting is told before
+    # here, because torch takes seconds and a misspelt setting is told before
+    from hailtime.training.checkpoints import Preempted
+    from hailtime.training.ranks import is_told_elsewhere
+    from hailtime.training.train import train
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         train(config, folder)
-    except HailtimeError as error:
+    except Preempted as error:
+        log.warning("%s", error)
+        sys.exit(PREEMPTED)
+    except Exception as error:
+        if is_told_elsewhere(error):
+            sys.exit(2)
+        if not isinstance(error, HailtimeError):
+            raise
         log.error("%s: %s", type(error).__name__, error)
         sys.exit(2)
     log.info("run folder: %s   next: python scripts/evaluate.py %s", folder, folder)
 
 
 if __name__ == "__main__":
+    exit_when_preempted()
+    run_script(lambda: share_run_name(sys.argv))
+    if not is_first_rank():
+        sys.argv.append(QUIET)
     checked_main("train", main)

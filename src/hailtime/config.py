@@ -24,6 +24,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 # The least and greatest value of settings that would otherwise fail late or silently do nothing.
 LIMITS: dict[str, tuple[float, float]] = {
     "seed": (0, 2**32 - 1),
+    "save_every_min": (0, 1e6),
     "features.n_bins": (1, 1024),
     "features.min_count": (1, 1e9),
     "data.batch_size": (1, 1e9),

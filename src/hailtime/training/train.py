@@ -1,14 +1,12 @@
 """Training: a prepared folder and a configuration in, a run folder out.
 
-`runs/<name>/` then holds config.yaml (resolved), schema.json, features.json, model.ckpt, calibration.json, history.csv
-and plots/. `load_run` rebuilds the whole model from that folder alone.
+`runs/<name>/` then holds what run_folder.py lists, and plots/. `load_run` rebuilds the whole model from that folder alone.
 """
 
 import json
 import logging
-import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +16,7 @@ import pytorch_lightning as lightning
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.callbacks import Callback
 from torch import nn
 
 from hailtime import plots
@@ -27,11 +24,26 @@ from hailtime.errors import ConfigError, DataError
 from hailtime.preparation.from_config import prepared_data
 from hailtime.preparation.prepared import Prepared, load_prepared
 from hailtime.schema import Schema
+from hailtime.training import ranks
 from hailtime.training.batches import PreparedData
 from hailtime.training.calibration import Calibration, fit_calibration, slicings_of
+from hailtime.training.checkpoints import MONITOR, Checkpoints
 from hailtime.training.features import FeatureSpec, fit_features
+from hailtime.training.launch import placement
 from hailtime.training.model import PickupTimeModel, TargetScale
 from hailtime.training.module import PickupTimeModule
+from hailtime.training.run_folder import (
+    CONFIG,
+    FINISHED,
+    HISTORY,
+    MODEL,
+    RESUME,
+    begin,
+    check_data,
+    finish,
+    freeze,
+    store_text,
+)
 
 log = logging.getLogger(__name__)
 
@@ -50,25 +62,31 @@ class Run:
     def prepared(self) -> Prepared:
         """The data the run was trained on. DataError when its folder holds other data by now."""
         prepared = load_prepared(Path(self.config.prepared))
-        trained_on = json.loads((self.folder / "data.json").read_text())["fingerprint"]
-        if prepared.fingerprint != trained_on:
-            raise DataError(
-                f"{self.folder} was trained on data {trained_on}, and {prepared.folder} holds {prepared.fingerprint} "
-                f"by now: prepare it again with the settings of {self.folder / 'config.yaml'}, or train again"
-            )
+        check_data(prepared, self.folder)
         return prepared
 
 
-def train(config: DictConfig, folder: Path) -> Run:
-    """Trains what the configuration says and leaves the run folder. Prepares the data first when it is not there."""
+def train(config: DictConfig, folder: Path, callbacks: Sequence[Callback] = ()) -> Run:
+    """Trains what the configuration says and leaves the run folder. Prepares the data first when it is not there.
+
+    In a folder that a killed training left, goes on where that one was; a finished one is not trained again unless
+    `config.again`. `callbacks`: beside those of the configuration, who watch this training.
+    """
     _check_accelerator(config.trainer.accelerator)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
-    prepared = prepared_data(config)
-    log.info("fit features on %d rows", len(prepared.part("train")))
-    spec = fit_features(prepared.schema, prepared.part("train"), **config.features)
-    _freeze(config, prepared, spec, folder)
+    checkpoints = Checkpoints(folder, config.seed, config.save_every_min)
+    watching = [*instantiate(config.callbacks).values(), *callbacks, checkpoints]
+    with _quiet():
+        trainer = _partial(config.trainer)(callbacks=watching, logger=False, **placement())
+        ranks.join(trainer)
+    ranks.first(lambda: _freeze(config, folder))
+    if (folder / FINISHED).exists():
+        log.info("%s is finished and not trained again: again=true to do so", folder)
+        return load_run(folder)
 
-    data = PreparedData(prepared, spec, seed=config.seed, **config.data)
+    prepared = load_prepared(Path(config.prepared))
+    spec = FeatureSpec.load(folder / "features.json")
+    data = PreparedData(prepared, spec, seed=config.seed, n_ranks=trainer.world_size, **config.data)
     network = build_network(config, spec)
     module = PickupTimeModule(
         network,
@@ -76,21 +94,17 @@ def train(config: DictConfig, folder: Path) -> Run:
         instantiate(config.loss, _convert_="all"),
         instantiate(config.optimizer),
         instantiate(config.scheduler),
-        batch_size=config.data.batch_size,
+        batch_size=data.share,
+        n_steps=data.steps_an_epoch * config.trainer.max_epochs,
         **config.module,
     )
-    checkpoint = ModelCheckpoint(folder, "model", monitor="val/mae_s", enable_version_counter=False)
-    callbacks = [*instantiate(config.callbacks).values(), checkpoint]
+    resume = folder / RESUME if (folder / RESUME).exists() else None
     n_weights = sum(weight.numel() for weight in network.parameters())
-    log.info("train %s, %s weights", type(network).__name__, f"{n_weights:,}")
+    log.info("%s %s, %s weights", "go on training" if resume else "train", type(network).__name__, f"{n_weights:,}")
     with _quiet():
-        trainer = _partial(config.trainer)(callbacks=callbacks, logger=CSVLogger(folder / "history"))
-        trainer.fit(module, data)
-
-    _restore(network, folder / "model.ckpt")
-    run = _calibrate(folder, config, prepared, spec, network, data)
-    plots.learning_curve(_history(folder), folder / "plots" / "learning_curve.png")
-    return run
+        trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    ranks.first(lambda: _finish(config, folder, data, network, checkpoints))
+    return load_run(folder)
 
 
 def load_run(folder: Path) -> Run:
@@ -132,14 +146,24 @@ def _check_accelerator(accelerator: str) -> None:
         )
 
 
-def _freeze(config: DictConfig, prepared: Prepared, spec: FeatureSpec, folder: Path) -> None:
-    """All that says what this run is, written before the first step."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(folder / "history", ignore_errors=True)  # of a training that was interrupted
-    OmegaConf.save(config, folder / "config.yaml", resolve=True)
-    (folder / "schema.json").write_text(prepared.schema.to_json())
-    (folder / "data.json").write_text(json.dumps({"folder": str(prepared.folder), "fingerprint": prepared.fingerprint}))
-    spec.save(folder / "features.json")
+def _freeze(config: DictConfig, folder: Path) -> None:
+    """The first rank's part before training: data prepared, features fitted, the folder says what this run is."""
+    if not begin(config, folder):
+        return
+    prepared = prepared_data(config)
+    if (folder / CONFIG).exists():
+        check_data(prepared, folder)
+        return
+    log.info("fit features on %d rows", len(prepared.part("train")))
+    freeze(config, prepared, fit_features(prepared.schema, prepared.part("train"), **config.features), folder)
+
+
+def _finish(config: DictConfig, folder: Path, data: PreparedData, network: nn.Module, checkpoints: Checkpoints) -> None:
+    """The first rank's part after training: the best epoch calibrated, the pictures, the mark that all is done."""
+    _restore(network, folder / MODEL)
+    _calibrate(folder, config, network, data)
+    plots.learning_curve(folder / HISTORY, folder / "plots" / "learning_curve.png")
+    finish(folder, {"epochs": len(checkpoints.history), MONITOR: checkpoints.best, "n_ranks": data.n_ranks})
 
 
 def _restore(network: nn.Module, checkpoint: Path) -> None:
@@ -163,28 +187,17 @@ def _restore(network: nn.Module, checkpoint: Path) -> None:
     network.eval()
 
 
-def _calibrate(
-    folder: Path, config: DictConfig, prepared: Prepared, spec: FeatureSpec, network: nn.Module, data: PreparedData
-) -> Run:
+def _calibrate(folder: Path, config: DictConfig, network: nn.Module, data: PreparedData) -> None:
     network.cpu()
-    model = PickupTimeModel(prepared.schema, spec, network, Calibration()).eval()
+    schema, spec = data.prepared.schema, data.spec
+    model = PickupTimeModel(schema, spec, network, Calibration()).eval()
     rows = data.part("calibration").to(torch.device("cpu"))
     with torch.no_grad():
         target_s = model.scale.to_seconds(rows.target[:, None], rows.x_num)[:, 0]
         quantiles_s = model.from_features(rows.x_num, rows.x_cat)
-    slicings = slicings_of(prepared.schema, spec, config.source.get("slices", []), prepared.part("train"))
-    model.calibration = fit_calibration(quantiles_s, target_s, rows.x_num, rows.x_cat, slicings)
-    (folder / "calibration.json").write_text(json.dumps(model.calibration.settings(), indent=1))
-    return Run(folder, config, prepared.schema, spec, model)
-
-
-def _history(folder: Path) -> Path:
-    """Moves Lightning's metrics.csv to history.csv."""
-    (written,) = (folder / "history").rglob("metrics.csv")
-    history = folder / "history.csv"
-    shutil.move(written, history)
-    shutil.rmtree(folder / "history")
-    return history
+    slicings = slicings_of(schema, spec, config.source.get("slices", []), data.prepared.part("train"))
+    calibration = fit_calibration(quantiles_s, target_s, rows.x_num, rows.x_cat, slicings)
+    store_text(folder / "calibration.json", json.dumps(calibration.settings(), indent=1))
 
 
 @contextmanager
@@ -193,6 +206,8 @@ def _quiet() -> Iterator[None]:
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=r"The `srun` command is available.*")
+        warnings.filterwarnings("ignore", message=r".*sync_dist=True.*")  # the module sums over ranks itself
         warnings.filterwarnings("ignore", message=r".*The number of training batches.*")
         warnings.filterwarnings("ignore", message=r".*exists and is not empty.*")
         warnings.filterwarnings("ignore", message=r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*")
