@@ -1,7 +1,7 @@
 """Trains a model: python train.py [source=nyc_ems] [network.width=128] [experiment=smoke] [-m network.width=64,256]
 
 Leaves runs/<run_name>/. All settings are in configs/train.yaml and beside it. Killed at any moment, the same command
-with the same run_name goes on. Several GPUs: trainer.devices=2, torchrun, or scripts/slurm/train.sbatch (docs/training.md).
+with the same run_name goes on. Several GPUs or machines: docs/training.md.
 
 Exit status: 0 trained, 2 told what is wrong, 75 asked to go by a signal and saved.
 """
@@ -14,7 +14,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from hailtime.config import checked_main
+from hailtime.config import check_command_line, checked_main
 from hailtime.errors import HailtimeError
 from hailtime.report import run_script
 from hailtime.training.launch import QUIET, is_first_rank, share_run_name
@@ -37,18 +37,28 @@ def main(config: DictConfig) -> None:
         log.warning("%s", error)
         sys.exit(PREEMPTED)
     except Exception as error:
-        if is_told_elsewhere(error):
-            sys.exit(2)
-        if not isinstance(error, HailtimeError):
-            raise
-        log.error("%s: %s", type(error).__name__, error)
+        if not is_told_elsewhere(error):
+            if not isinstance(error, HailtimeError):
+                raise
+            log.error("%s: %s", type(error).__name__, error)
         sys.exit(2)
     log.info("run folder: %s   next: python scripts/evaluate.py %s", folder, folder)
+
+
+def follow() -> None:
+    """Another rank than the first: no log file, no news, and silence about settings, which the first one judges."""
+    sys.argv += QUIET
+    try:
+        check_command_line("train", sys.argv[1:])
+    except HailtimeError:
+        sys.exit(2)
+    main()
 
 
 if __name__ == "__main__":
     exit_when_preempted()
     run_script(lambda: share_run_name(sys.argv))
-    if not is_first_rank():
-        sys.argv.append(QUIET)
-    checked_main("train", main)
+    if is_first_rank():
+        checked_main("train", main)
+    else:
+        follow()

@@ -42,8 +42,8 @@ class Batches(ABC):
     """Batches of a part: shuffled anew each epoch when a seed is given, each rank's share of every batch.
 
     Yields `Rows` of up to `steps_per_call` batches. When shuffling, rows that fill no batch wait for another epoch's
-    order; otherwise every row comes once. The order follows from seed and epoch alone, whatever the number of ranks, and
-    epoch and calls done are the whole state: loaded into another object, that one goes on where this one was.
+    order; otherwise every row comes once. The order follows from seed and epoch alone, whatever the number of ranks,
+    and epoch and calls done are the whole state: loaded into another object, that one goes on where this one was.
     """
 
     def __init__(

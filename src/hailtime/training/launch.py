@@ -13,7 +13,7 @@ from hailtime.errors import ConfigError
 RUN_NAME = "HAILTIME_RUN_NAME"  # configs/train.yaml reads it
 # torchrun sets RANK, Lightning LOCAL_RANK and NODE_RANK, srun SLURM_PROCID: all 0 on the first rank
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
-QUIET = "hydra/job_logging=stdout"  # Hydra's choice without a log file
+QUIET = ("hydra/job_logging=stdout", "hydra.job_logging.root.level=WARNING")  # no log file, and no news
 
 
 def is_first_rank() -> bool:
@@ -51,12 +51,12 @@ def share_run_name(arguments: Sequence[str]) -> None:
 
 def _name_of_torchrun() -> str:
     """The name that the first rank put into the store of torchrun's agent."""
-    from torch.distributed import TCPStore
+    import torch.distributed as dist
 
     env = os.environ
     if env.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         raise ConfigError("torchrun has no store for its ranks to agree on a run folder here: give run_name=...")
-    store = TCPStore(env["MASTER_ADDR"], int(env["MASTER_PORT"]), is_master=False)
+    store = dist.TCPStore(env["MASTER_ADDR"], int(env["MASTER_PORT"]), is_master=False)
     key = f"{RUN_NAME}/{env['TORCHELASTIC_RESTART_COUNT']}"
     if is_first_rank():
         store.set(key, f"{datetime.now():%Y-%m-%d_%H-%M-%S}")

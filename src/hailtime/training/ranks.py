@@ -12,8 +12,8 @@ from typing import Any
 import pytorch_lightning as lightning
 import torch.distributed as dist
 
-from hailtime.errors import HailtimeError
-from hailtime.training.launch import is_first_rank
+from hailtime.errors import ConfigError, HailtimeError
+from hailtime.training.launch import is_first_rank, placement
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +27,7 @@ class FirstRankFailed(HailtimeError):
 
 def join(trainer: lightning.Trainer) -> None:
     """Connects ranks that a launcher started side by side; those that Lightning starts itself come later."""
-    environment = trainer._accelerator_connector.cluster_environment
-    if trainer.world_size > 1 and environment is not None and environment.creates_processes_externally:
+    if trainer.world_size > 1 and placement():
         trainer.strategy.setup_environment()
 
 
@@ -55,8 +54,10 @@ def first(work: Callable[[], Any]) -> None:
 
 
 def is_told_elsewhere(error: BaseException) -> bool:
-    """True for the echo of another rank's failure: that rank has told its own error."""
+    """True for the echo of another rank's failure: that rank has told its own error, and settings are the first's."""
     if isinstance(error, FirstRankFailed | dist.DistNetworkError):
         return True
+    if isinstance(error, ConfigError):
+        return not is_first_rank()
     signs = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket closed")
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)

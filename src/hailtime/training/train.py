@@ -1,6 +1,6 @@
 """Training: a prepared folder and a configuration in, a run folder out.
 
-`runs/<name>/` then holds what run_folder.py lists, and plots/. `load_run` rebuilds the whole model from that folder alone.
+`runs/<name>/` then holds what run_folder.py lists, and plots/. `load_run` rebuilds the whole model from it alone.
 """
 
 import json
