@@ -18,7 +18,7 @@ from hailtime.config import check_command_line, checked_main
 from hailtime.errors import HailtimeError
 from hailtime.report import run_script
 from hailtime.training.launch import QUIET, is_first_rank, share_run_name
-from hailtime.training.preemption import PREEMPTED, exit_when_preempted
+from hailtime.training.preemption import exit_when_preempted, leave
 
 log = logging.getLogger("hailtime")
 
@@ -34,8 +34,8 @@ def main(config: DictConfig) -> None:
     try:
         train(config, folder)
     except Preempted as error:
-        log.warning("%s", error)
-        sys.exit(PREEMPTED)
+        log.info("%s", error)
+        leave()
     except Exception as error:
         if not is_told_elsewhere(error):
             if not isinstance(error, HailtimeError):

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from hailtime.errors import ConfigError
-from hailtime.training.batches import PreparedData, ResidentBatches, Rows
+from hailtime.training.batches import ResidentBatches, Rows
+from hailtime.training.data import PreparedData
 from hailtime.training.launch import RUN_NAME, share_run_name
 from hailtime.training.preemption import PREEMPTED
 from hailtime.training.run_folder import FINISHED, HISTORY, RESUME
@@ -88,7 +89,7 @@ def test_two_ranks_asked_to_go_save_and_go_on_even_alone(alone, data, tmp_path):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        pytest.param("data.batch_size=127", "data.batch_size is shared by 2 ranks.*data.batch_size=128", id="every-rank"),
+        pytest.param("data.batch_size=127", "is shared by 2 ranks.*data.batch_size=128", id="every-rank"),
         pytest.param("run_name=other", "a run goes on with the settings it was begun with", id="first-rank"),
         pytest.param("network.widht=3", "there is no setting 'network.widht'", id="before-hydra"),
     ],

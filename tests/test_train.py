@@ -143,7 +143,7 @@ def test_a_missing_file_is_named(broken, name):
 def test_data_of_another_schema_is_refused(small_run):
     other = replace(small_run.spec, schema_fingerprint="0" * 12)
     with pytest.raises(DataError, match="features and data must have one schema"):
-        to_rows(small_run.prepared, other, "test")
+        to_rows(small_run.schema, other, small_run.prepared.part("test"))
 
 
 def test_data_prepared_anew_is_not_taken_for_what_the_run_was_trained_on(small_run, tmp_path):

@@ -29,6 +29,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "features.min_count": (1, 1e9),
     "data.batch_size": (1, 1e9),
     "data.steps_per_call": (1, 10_000),
+    "data.buffer_rows": (1, 1e12),
     "module.forget": (0, 0.5),
     "module.clip_norm": (1e-9, 1e9),
     "network.width": (1, 1e6),

@@ -1,4 +1,4 @@
-"""Prepared parts as batches: the whole table on the device, a batch is one slice.
+"""Rows as batches: the whole table on the device, a batch is one slice.
 
 A tabular network is small, so overhead is the enemy: a row-wise Dataset halves the training speed, slices of a copy
 shuffled once an epoch cost nothing (measured: 0.59 against 0.99 of a hand-written loop). Lightning's own work a step
@@ -10,12 +10,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import pytorch_lightning as lightning
+import polars as pl
 import torch
 from torch import Tensor
 
-from hailtime.errors import ConfigError, DataError
-from hailtime.preparation.prepared import Prepared
+from hailtime.errors import DataError
+from hailtime.schema import Schema
 from hailtime.training.features import FeatureSpec, row_features
 from hailtime.training.model import TargetScale
 
@@ -118,77 +118,13 @@ def seed_of(*parts: int) -> int:
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 1
 
 
-class PreparedData(lightning.LightningDataModule):
-    """Train, validation and other parts of a prepared folder as device-resident batches.
-
-    `batch_size` is of all ranks together. ConfigError when they cannot share it equally.
-    """
-
-    def __init__(
-        self,
-        prepared: Prepared,
-        spec: FeatureSpec,
-        *,
-        batch_size: int,
-        steps_per_call: int,
-        seed: int,
-        n_ranks: int = 1,
-    ) -> None:
-        super().__init__()
-        if batch_size % n_ranks:
-            raise ConfigError(
-                f"data.batch_size is shared by {n_ranks} ranks and must be a multiple of it, got {batch_size}: "
-                f"data.batch_size={-(-batch_size // n_ranks) * n_ranks}"
-            )
-        self.prepared, self.spec, self.n_ranks = prepared, spec, n_ranks
-        self.batch_size, self.steps_per_call, self.seed = batch_size, steps_per_call, seed
-        self._parts: dict[str, Rows] = {}
-
-    @property
-    def steps_an_epoch(self) -> int:
-        n_rows = int(self.prepared.report["parts"]["train"]["rows"])
-        return n_rows // (min(self.batch_size, n_rows) // self.n_ranks * self.n_ranks)
-
-    @property
-    def share(self) -> int:
-        """Rows of a batch that are one rank's."""
-        return self.batch_size // self.n_ranks
-
-    @property
-    def rank(self) -> int:
-        return int(self.trainer.global_rank) if self.trainer else 0
-
-    def part(self, name: str) -> Rows:
-        """A part's rows on the trainer's device (the CPU without a trainer)."""
-        if name not in self._parts:
-            device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-            self._parts[name] = to_rows(self.prepared, self.spec, name).to(device)
-        return self._parts[name]
-
-    def train_dataloader(self) -> Batches:
-        return ResidentBatches(
-            self.part("train"), self.batch_size, self.steps_per_call, self.seed, self.rank, self.n_ranks
-        )
-
-    def val_dataloader(self) -> Batches:
-        return ResidentBatches(self.part("validation"), 16_384, rank=self.rank, n_ranks=self.n_ranks)
-
-    def transfer_batch_to_device(self, batch: Rows, device: torch.device, dataloader_idx: int) -> Rows:
-        return batch  # already there
-
-
-def to_rows(prepared: Prepared, spec: FeatureSpec, part: str) -> Rows:
-    """A part through `RowFeatures`, once: what does not change between epochs is not computed in each.
-
-    DataError when the features were fitted to another schema.
-    """
-    schema = prepared.schema
+def to_rows(schema: Schema, spec: FeatureSpec, frame: pl.DataFrame) -> Rows:
+    """A prepared frame through `RowFeatures`. DataError when the features were fitted to another schema."""
     if spec.schema_fingerprint != schema.fingerprint:
         raise DataError(
-            f"features and data must have one schema, got {spec.schema_fingerprint} and {schema.fingerprint} "
-            f"from {prepared.folder}: train again on this data"
+            f"features and data must have one schema, got {spec.schema_fingerprint} and {schema.fingerprint}: "
+            "train again on this data"
         )
-    frame = prepared.part(part)
     x_num, x_cat = row_features(schema, spec, frame)
     target_s = torch.from_numpy(frame[schema.target].to_numpy().copy()).float()
     return Rows(x_num, x_cat, TargetScale(schema, spec).from_seconds(target_s, x_num))

@@ -56,7 +56,7 @@ def _name_of_torchrun() -> str:
     env = os.environ
     if env.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         raise ConfigError("torchrun has no store for its ranks to agree on a run folder here: give run_name=...")
-    store = dist.TCPStore(env["MASTER_ADDR"], int(env["MASTER_PORT"]), is_master=False)
+    store = dist.distributed_c10d.TCPStore(env["MASTER_ADDR"], int(env["MASTER_PORT"]), is_master=False)
     key = f"{RUN_NAME}/{env['TORCHELASTIC_RESTART_COUNT']}"
     if is_first_rank():
         store.set(key, f"{datetime.now():%Y-%m-%d_%H-%M-%S}")

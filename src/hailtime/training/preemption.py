@@ -16,7 +16,14 @@ PREEMPTED = 75  # exit status: sysexits.h's "temporary failure, try again"; scri
 def exit_when_preempted() -> None:
     """From now on the signals end the process with the status PREEMPTED."""
     for number in SIGNALS:
-        signal.signal(number, lambda *_: sys.exit(PREEMPTED))
+        signal.signal(number, lambda *_: leave())
+
+
+def leave() -> None:
+    """Ends the process with the status PREEMPTED, whatever signals follow: srun ends all when the first rank leaves."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(PREEMPTED)
 
 
 class PreemptionNotice:

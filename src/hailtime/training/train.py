@@ -25,9 +25,9 @@ from hailtime.preparation.from_config import prepared_data
 from hailtime.preparation.prepared import Prepared, load_prepared
 from hailtime.schema import Schema
 from hailtime.training import ranks
-from hailtime.training.batches import PreparedData
 from hailtime.training.calibration import Calibration, fit_calibration, slicings_of
 from hailtime.training.checkpoints import MONITOR, Checkpoints
+from hailtime.training.data import PreparedData
 from hailtime.training.features import FeatureSpec, fit_features
 from hailtime.training.launch import placement
 from hailtime.training.model import PickupTimeModel, TargetScale
@@ -44,6 +44,7 @@ from hailtime.training.run_folder import (
     freeze,
     store_text,
 )
+from hailtime.training.streaming import sample
 
 log = logging.getLogger(__name__)
 
@@ -154,8 +155,9 @@ def _freeze(config: DictConfig, folder: Path) -> None:
     if (folder / CONFIG).exists():
         check_data(prepared, folder)
         return
-    log.info("fit features on %d rows", len(prepared.part("train")))
-    freeze(config, prepared, fit_features(prepared.schema, prepared.part("train"), **config.features), folder)
+    rows = sample(prepared, "train")
+    log.info("fit features on %d rows", len(rows))
+    freeze(config, prepared, fit_features(prepared.schema, rows, **config.features), folder)
 
 
 def _finish(config: DictConfig, folder: Path, data: PreparedData, network: nn.Module, checkpoints: Checkpoints) -> None:
@@ -191,11 +193,11 @@ def _calibrate(folder: Path, config: DictConfig, network: nn.Module, data: Prepa
     network.cpu()
     schema, spec = data.prepared.schema, data.spec
     model = PickupTimeModel(schema, spec, network, Calibration()).eval()
-    rows = data.part("calibration").to(torch.device("cpu"))
+    rows = data.calibration()
     with torch.no_grad():
         target_s = model.scale.to_seconds(rows.target[:, None], rows.x_num)[:, 0]
         quantiles_s = model.from_features(rows.x_num, rows.x_cat)
-    slicings = slicings_of(schema, spec, config.source.get("slices", []), data.prepared.part("train"))
+    slicings = slicings_of(schema, spec, config.source.get("slices", []), data.train_sample())
     calibration = fit_calibration(quantiles_s, target_s, rows.x_num, rows.x_cat, slicings)
     store_text(folder / "calibration.json", json.dumps(calibration.settings(), indent=1))
 
