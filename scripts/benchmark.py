@@ -1,38 +1,37 @@
-"""Measures and writes it down: python scripts/benchmark.py serve|prepare [--help]
+"""Measures and writes it down: python scripts/benchmark.py prepare|serve|train|gpu [--help]
 
 Ratios are the claim, times depend on the machine. Each subject is a file in scripts/benchmarks/; its figures go to
 benchmarks/<subject>.json and a table to the terminal.
 """
 
 import argparse
+import importlib
 import json
 import logging
 import os
 import platform
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import prepare, serve
-from hailtime.report import run_script
-
-SUBJECTS: dict[str, Any] = {"prepare": prepare, "serve": serve}
+SUBJECTS = ("prepare", "serve", "train", "gpu")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure, and write it down.")
-    subjects = parser.add_subparsers(dest="subject", required=True)
-    for name, subject in SUBJECTS.items():
-        of_subject = subjects.add_parser(name, help=subject.__doc__.strip().splitlines()[0])
-        of_subject.add_argument("--out", type=Path, default=Path("benchmarks"), help="folder for the JSON")
-        subject.add_arguments(of_subject)
-    arguments = parser.parse_args()
+    parser.add_argument("subject", choices=SUBJECTS)
+    name = parser.parse_args(sys.argv[1:2]).subject
+    subject: Any = importlib.import_module(f"benchmarks.{name}")  # alone: a GPU machine has less than all need
+    parser = argparse.ArgumentParser(description=subject.__doc__)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks"), help="folder for the JSON")
+    subject.add_arguments(parser)
+    arguments = parser.parse_args(sys.argv[2:])
     logging.basicConfig(level=logging.WARNING)
     taken = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine()}
-    subject = SUBJECTS[arguments.subject]
     figures = subject.measure(arguments)
     arguments.out.mkdir(exist_ok=True)
-    (arguments.out / f"{arguments.subject}.json").write_text(json.dumps({**taken, **figures}, indent=1))
+    (arguments.out / f"{name}.json").write_text(json.dumps({**taken, **figures}, indent=1))
     subject.show(figures)
 
 
@@ -48,4 +47,4 @@ def machine() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    main()

@@ -14,8 +14,9 @@ from hailtime.errors import ConfigError, DataError
 from hailtime.evaluate import predict
 from hailtime.export import export
 from hailtime.preparation.from_config import prepare_source
-from hailtime.training.batches import ResidentBatches, Rows, to_rows
+from hailtime.training.batches import ResidentBatches, Rows
 from hailtime.training.callbacks import rising_average
+from hailtime.training.data import to_rows
 from hailtime.training.train import load_run, train
 from tests.conftest import small_config
 

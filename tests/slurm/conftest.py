@@ -16,7 +16,7 @@ ClusterName=tests
 SlurmctldHost={host}
 SlurmUser=root
 AuthType=auth/munge
-AuthInfo=socket={home}/munge.socket,cred_expire=2
+AuthInfo=socket={home}/munge.socket
 CryptoType=crypto/munge
 SlurmctldPort={controller}
 SlurmdPort={node}
@@ -99,7 +99,6 @@ def slurm(tmp_path_factory):
         pytest.fail(f"HAILTIME_REQUIRE_SLURM=1, and {reason}")
     if reason:
         pytest.skip(reason)
-    # Slurm starts a requeued job when its old credential has expired: cred_expire, else 120 s
     # a short path: a socket's may have 107 characters
     home = Path(subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True).stdout.strip())
     (home / "key").write_bytes(os.urandom(64))

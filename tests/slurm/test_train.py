@@ -10,9 +10,8 @@ from tests.conftest import small_config
 from tests.test_ranks import QUIET, ROOT, history
 
 
-def test_a_job_of_two_tasks_that_is_preempted_goes_on_to_the_same_figures(slurm, small_run, tmp_path):
-    data = small_run.prepared.folder.resolve()
-    alone = tmp_path / "alone"
+def test_a_job_of_two_tasks_that_is_preempted_goes_on_to_the_same_figures(slurm, tmp_path):
+    data, alone = tmp_path / "city", tmp_path / "alone"
     train(small_config(data, *QUIET), alone)
     options = ["--ntasks-per-node=2", "--cpus-per-task=1", f"--chdir={ROOT}", f"--output={tmp_path / 'log'}"]
     settings = ["experiment=smoke", f"prepared={data}", f"hydra.run.dir={tmp_path}/runs/${{run_name}}", *QUIET]
@@ -25,8 +24,10 @@ def test_a_job_of_two_tasks_that_is_preempted_goes_on_to_the_same_figures(slurm,
 
     slurm.wait_until((folder / RESUME).exists, 60, told)
     slurm.ask("scancel", "--signal=USR1", job)  # as --signal=USR1@120 does before the time limit
-    slurm.wait_until((folder / FINISHED).exists, 90, told)
+    slurm.wait_until(lambda: "JobState=PENDING" in slurm.ask("scontrol", "show", "job", job), 60, told)
     assert "preempted, back into the queue" in told()
+    slurm.ask("scontrol", "update", f"JobId={job}", "StartTime=now")  # Slurm lets a requeued job wait two minutes
+    slurm.wait_until((folder / FINISHED).exists, 90, told)
     assert told().count("go on training") == 1
     assert "Restarts=1" in slurm.ask("scontrol", "show", "job", job)
     for name, expected in history(alone).to_dict(as_series=False).items():

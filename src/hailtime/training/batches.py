@@ -10,14 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import polars as pl
 import torch
 from torch import Tensor
-
-from hailtime.errors import DataError
-from hailtime.schema import Schema
-from hailtime.training.features import FeatureSpec, row_features
-from hailtime.training.model import TargetScale
 
 
 @dataclass(frozen=True)
@@ -116,15 +110,3 @@ def own_share(order: Tensor, batches: Batches) -> Tensor:
 def seed_of(*parts: int) -> int:
     """A seed for a generator that follows from all parts; near parts give seeds far apart."""
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 1
-
-
-def to_rows(schema: Schema, spec: FeatureSpec, frame: pl.DataFrame) -> Rows:
-    """A prepared frame through `RowFeatures`. DataError when the features were fitted to another schema."""
-    if spec.schema_fingerprint != schema.fingerprint:
-        raise DataError(
-            f"features and data must have one schema, got {spec.schema_fingerprint} and {schema.fingerprint}: "
-            "train again on this data"
-        )
-    x_num, x_cat = row_features(schema, spec, frame)
-    target_s = torch.from_numpy(frame[schema.target].to_numpy().copy()).float()
-    return Rows(x_num, x_cat, TargetScale(schema, spec).from_seconds(target_s, x_num))

@@ -8,10 +8,12 @@ import polars as pl
 import pytorch_lightning as lightning
 import torch
 
-from hailtime.errors import ConfigError
+from hailtime.errors import ConfigError, DataError
 from hailtime.preparation.prepared import Prepared, types_of
-from hailtime.training.batches import Batches, ResidentBatches, Rows, to_rows
-from hailtime.training.features import FeatureSpec, categorical_feature_names, numeric_feature_names
+from hailtime.schema import Schema
+from hailtime.training.batches import Batches, ResidentBatches, Rows
+from hailtime.training.features import FeatureSpec, categorical_feature_names, numeric_feature_names, row_features
+from hailtime.training.model import TargetScale
 from hailtime.training.streaming import StreamedBatches, pieces_of, sample
 
 VALIDATION_BATCH = 16_384
@@ -99,6 +101,18 @@ class PreparedData(lightning.LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Rows, device: torch.device, dataloader_idx: int) -> Rows:
         return batch  # already there
+
+
+def to_rows(schema: Schema, spec: FeatureSpec, frame: pl.DataFrame) -> Rows:
+    """A prepared frame through `RowFeatures`. DataError when the features were fitted to another schema."""
+    if spec.schema_fingerprint != schema.fingerprint:
+        raise DataError(
+            f"features and data must have one schema, got {spec.schema_fingerprint} and {schema.fingerprint}: "
+            "train again on this data"
+        )
+    x_num, x_cat = row_features(schema, spec, frame)
+    target_s = torch.from_numpy(frame[schema.target].to_numpy().copy()).float()
+    return Rows(x_num, x_cat, TargetScale(schema, spec).from_seconds(target_s, x_num))
 
 
 def free_bytes(device: torch.device) -> int:

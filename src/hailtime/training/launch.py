@@ -51,12 +51,12 @@ def share_run_name(arguments: Sequence[str]) -> None:
 
 def _name_of_torchrun() -> str:
     """The name that the first rank put into the store of torchrun's agent."""
-    import torch.distributed as dist
+    from torch._C._distributed_c10d import TCPStore
 
     env = os.environ
     if env.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         raise ConfigError("torchrun has no store for its ranks to agree on a run folder here: give run_name=...")
-    store = dist.distributed_c10d.TCPStore(env["MASTER_ADDR"], int(env["MASTER_PORT"]), is_master=False)
+    store = TCPStore(env["MASTER_ADDR"], int(env["MASTER_PORT"]), is_master=False)
     key = f"{RUN_NAME}/{env['TORCHELASTIC_RESTART_COUNT']}"
     if is_first_rank():
         store.set(key, f"{datetime.now():%Y-%m-%d_%H-%M-%S}")

@@ -89,6 +89,7 @@ def train(config: DictConfig, folder: Path, callbacks: Sequence[Callback] = ()) 
     spec = FeatureSpec.load(folder / "features.json")
     data = PreparedData(prepared, spec, seed=config.seed, n_ranks=trainer.world_size, **config.data)
     network = build_network(config, spec)
+    compile_network(network, config.compile)
     module = PickupTimeModule(
         network,
         TargetScale(prepared.schema, spec),
@@ -131,6 +132,16 @@ def build_network(config: DictConfig, spec: FeatureSpec) -> nn.Module:
     """The network a configuration names, for these features, with fresh weights."""
     network: nn.Module = _partial(config.network)(features=spec)
     return network
+
+
+def compile_network(network: nn.Module, how: bool | str | None) -> None:
+    """Has torch.compile take the network's steps, in its mode `how`. Weights keep their names."""
+    if not how:
+        return
+    modes = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+    if how is not True and how not in modes:
+        raise ConfigError(f"compile must be null, true or a mode of torch.compile ({', '.join(modes)}), got {how!r}")
+    network.compile(mode="default" if how is True else how, dynamic=False)
 
 
 def _partial(config: DictConfig) -> Any:
