@@ -80,10 +80,13 @@ class Slurm:
     def __init__(self, environment):
         self.environment = environment
 
-    def ask(self, *command, cwd=None):
-        done = subprocess.run(command, env=self.environment, cwd=cwd, capture_output=True, text=True, check=False)
+    def ask(self, *command):
+        done = self.try_to(*command)
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout.strip()
+
+    def try_to(self, *command):
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
 
     def wait_until(self, is_true, timeout_s, log):
         deadline = time.monotonic() + timeout_s

@@ -1,6 +1,7 @@
 """scripts/slurm/train.sbatch on a real Slurm: two tasks, asked to go in the middle, requeued, ended as undisturbed."""
 
 import sys
+import time
 
 import pytest
 
@@ -24,10 +25,15 @@ def test_a_job_of_two_tasks_that_is_preempted_goes_on_to_the_same_figures(slurm,
 
     slurm.wait_until((folder / RESUME).exists, 60, told)
     slurm.ask("scancel", "--signal=USR1", job)  # as --signal=USR1@120 does before the time limit
-    slurm.wait_until(lambda: "JobState=PENDING" in slurm.ask("scontrol", "show", "job", job), 60, told)
+
+    def is_finished():
+        if "Reason=BeginTime" in slurm.ask("scontrol", "show", "job", job):  # a requeued job waits two minutes
+            slurm.ask("scontrol", "update", f"JobId={job}", "StartTime=now")
+            time.sleep(3)  # each update makes the scheduler begin anew
+        return (folder / FINISHED).exists()
+
+    slurm.wait_until(is_finished, 120, told)
     assert "preempted, back into the queue" in told()
-    slurm.ask("scontrol", "update", f"JobId={job}", "StartTime=now")  # Slurm lets a requeued job wait two minutes
-    slurm.wait_until((folder / FINISHED).exists, 90, told)
     assert told().count("go on training") == 1
     assert "Restarts=1" in slurm.ask("scontrol", "show", "job", job)
     for name, expected in history(alone).to_dict(as_series=False).items():
