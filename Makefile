@@ -30,15 +30,15 @@ format: install
 	$(BIN)/ruff format .
 
 test: install
-	$(BIN)/pytest -m 'not triton and not postgres and not spark and not slurm and not gpu'
+	$(BIN)/pytest -m 'not triton and not postgres and not spark and not prometheus and not slurm and not gpu'
 
 # the real PostgreSQL, Slurm and Spark that the tests need; where they cannot be installed, says how
 services:
 	bash scripts/install_test_services.sh
 
 test-all: triton services
-	HAILTIME_REQUIRE_TRITON=1 HAILTIME_REQUIRE_POSTGRES=1 HAILTIME_REQUIRE_SPARK=1 HAILTIME_REQUIRE_SLURM=1 \
-		$(BIN)/pytest
+	HAILTIME_REQUIRE_TRITON=1 HAILTIME_REQUIRE_POSTGRES=1 HAILTIME_REQUIRE_SPARK=1 HAILTIME_REQUIRE_PROMETHEUS=1 \
+		HAILTIME_REQUIRE_SLURM=1 $(BIN)/pytest
 
 smoke: triton
 	$(BIN)/python scripts/pipeline.py --name smoke experiment=smoke
@@ -51,4 +51,4 @@ serve: triton
 	$(BIN)/python scripts/serve.py --repository model_repository
 
 clean:
-	rm -rf $(VENV) .triton build dist *.egg-info
+	rm -rf $(VENV) .triton .peers build dist *.egg-info

@@ -1,7 +1,8 @@
-"""Measures and writes it down: python scripts/benchmark.py prepare|serve|train|gpu [--help]
+"""Measures and writes it down: python scripts/benchmark.py alerts|engines|faults|gpu|monitor|prepare|serve|soak|train
 
 Ratios are the claim, times depend on the machine. Each subject is a file in scripts/benchmarks/; its figures go to
-benchmarks/<subject>.json and a table to the terminal.
+benchmarks/<subject>.json, a table to the terminal and, of a whole run, to docs/benchmarks.md. Status 1 where a goal
+that the subject sets itself was missed.
 """
 
 import argparse
@@ -10,12 +11,15 @@ import json
 import logging
 import os
 import platform
+import re
+import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-SUBJECTS = ("prepare", "serve", "train", "gpu")
+PAGE = Path("docs/benchmarks.md")
+SUBJECTS = ("alerts", "engines", "faults", "gpu", "monitor", "prepare", "serve", "soak", "train")
 
 
 def main() -> None:
@@ -28,11 +32,24 @@ def main() -> None:
     subject.add_arguments(parser)
     arguments = parser.parse_args(sys.argv[2:])
     logging.basicConfig(level=logging.WARNING)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers it started end with it
     taken = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine()}
     figures = subject.measure(arguments)
     arguments.out.mkdir(exist_ok=True)
     (arguments.out / f"{name}.json").write_text(json.dumps({**taken, **figures}, indent=1))
     subject.show(figures)
+    if hasattr(subject, "page") and arguments.out == Path("benchmarks"):
+        write_page(name, subject.page(figures))
+    if hasattr(subject, "missed") and (goals := subject.missed(figures)):
+        sys.exit("\n".join(["missed:", *goals]))
+
+
+def write_page(subject: str, text: str) -> None:
+    """Between the marks of this subject in docs/benchmarks.md; no text leaves what is there."""
+    start, end = f"<!-- {subject} -->", f"<!-- end of {subject} -->"
+    if text:
+        page = PAGE.read_text()
+        PAGE.write_text(re.sub(f"{start}.*{end}", lambda _: f"{start}\n{text}\n{end}", page, flags=re.DOTALL))
 
 
 def machine() -> dict[str, Any]:
@@ -47,4 +64,8 @@ def machine() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except HailtimeError as error:  # not hailtime.report, which needs more than a GPU machine may have
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.exit(2)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What `make test-all` needs beside Python packages: Java 17 for Spark, PostgreSQL's server programs, Slurm.
+# What `make test-all` needs beside Python packages: Java 17 for Spark, PostgreSQL's server programs, Prometheus, Slurm.
 # Installs what is missing with apt-get where this user may; else says what to install and how.
 set -euo pipefail
 
@@ -7,6 +7,8 @@ missing=()
 java_major=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' || true)
 [ "${java_major:-0}" -ge 17 ] || missing+=(openjdk-17-jre-headless)
 command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+command -v prometheus >/dev/null || missing+=(prometheus)
+command -v prometheus-alertmanager >/dev/null || missing+=(prometheus-alertmanager)
 for package in slurmctld slurmd; do
   command -v "$package" "/usr/sbin/$package" >/dev/null || missing+=("$package")
 done

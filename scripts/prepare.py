@@ -12,6 +12,7 @@ from rich.table import Table
 from hailtime.config import checked_main
 from hailtime.preparation.dataset import PAGE
 from hailtime.preparation.from_config import prepare_source
+from hailtime.preparation.page import example_text
 from hailtime.preparation.prepared import Prepared
 from hailtime.report import console as wide_console
 from hailtime.report import run_script
@@ -50,8 +51,7 @@ def show(prepared: Prepared) -> None:
 
 
 def _explain(finding: dict[str, Any]) -> str:
-    values = ", ".join(f"{name} {value}" for name, value in (finding["example"] or {}).items())
-    return f"{finding['meaning']}: {values}"
+    return f"{finding['meaning']}: {example_text(finding['example'])}"
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ import signal
 from pathlib import Path
 from types import FrameType
 
-from hailtime.errors import ServerError
+from hailtime.errors import DeployError, ServerError
 from hailtime.report import run_script
 from hailtime.serving.access import key_file
+from hailtime.serving.switch import mend_warm_up
 from hailtime.serving.tls import ServerTls
 from hailtime.serving.triton import TritonServer
 from hailtime.serving.triton_install import find_or_install
@@ -26,6 +27,10 @@ def main() -> None:
     if arguments.install_only:
         return
     signal.signal(signal.SIGTERM, _stop)
+    try:
+        mend_warm_up(arguments.repository)
+    except (DeployError, OSError) as error:  # what matters of it the server will say
+        logging.warning("the row for warming up could not be looked after: %s", error)
     server = TritonServer(
         arguments.repository,
         arguments.host,
@@ -71,6 +76,8 @@ def read_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.client_ca and not arguments.tls:
         parser.error("--client-ca needs --tls CERT KEY")
+    if arguments.http_port is not None and arguments.tls:
+        parser.error("--http-port goes not with --tls: Triton's HTTP knows no TLS and would answer everybody in clear")
     return arguments
 
 

@@ -16,7 +16,7 @@ LINE = [
     ["sources"],
     ["preparation.exact", "preparation.clock_changes", "preparation.conform", "preparation.rules"],
     ["preparation.rule_settings", "preparation.rule_kinds", "preparation.time_rule_kinds"],
-    ["preparation.declared_rules"],
+    ["preparation.declared_rules", "preparation.findings"],
     ["preparation.clean", "preparation.budget"],
     ["preparation.join_settings"],
     ["preparation.known"],
@@ -36,8 +36,11 @@ LINE = [
     ["plots", "training"],
     ["metrics", "baselines", "evaluate"],
     ["histograms", "export"],
+    ["tuning"],
+    ["comparison"],
     ["serving"],
     ["client"],
+    ["monitoring"],
 ]
 SHARED = {"errors", "schema", "rollout", "rule"}  # what the client may import beside its own
 

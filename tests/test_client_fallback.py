@@ -2,12 +2,15 @@
 
 import json
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from onnx import helper
 
 from hailtime.client import EtaClient
+from hailtime.client.asking import UNDER_WAY
 from hailtime.client.local_model import LocalModel
 from hailtime.errors import ConfigError, DeadlineExceeded, PredictionError, RequestError, ServerUnavailable
 from hailtime.schema import Schema
@@ -71,6 +74,30 @@ def test_fallback_gets_time_of_its_own():
     assert client.predict(ROW).path == "rule"
     ((_, _, timeout_s),) = server.infer_calls
     assert 0.040 < timeout_s < 0.048
+
+
+class Hanging(StandIn):
+    """Lets nobody go before all have come, and keeps the time each would have waited."""
+
+    def __init__(self, n):
+        super().__init__(model_config(rule=RULE))
+        self.all_here = threading.Barrier(n)
+
+    def infer(self, version, numeric, categorical, requested_at, timeout_s):
+        self.infer_calls.append(timeout_s)
+        self.all_here.wait(10)
+        raise DeadlineExceeded("too late")
+
+
+def test_calls_under_way_together_get_time_for_their_fallbacks_one_after_the_other():
+    server, clock = Hanging(8), Clock()
+    clients = [EtaClient(transport=server, deadline_s=0.05, clock=clock) for _ in range(2)]  # threads share the machine
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda place: clients[place % 2].predict(ROW), range(8)))
+    assert {answer.path for answer in answers} == {"rule"}
+    first, *_, last = sorted(server.infer_calls)
+    assert last - first >= 0.001
+    assert not UNDER_WAY
 
 
 def test_server_that_failed_is_not_asked_at_every_call_while_others_wait():
@@ -164,6 +191,14 @@ def test_spoilt_cache_is_told_and_written_anew(tmp_path, caplog, content):
     EtaClient(transport=StandIn(model_config(rule=RULE)), cache=cache).predict(ROW)
     assert "cannot be read and will be written anew" in caplog.text
     assert Schema.from_json(json.loads(cache.read_text())["parameters"]["schema"]) == SCHEMA
+
+
+def test_clients_of_one_process_may_share_a_cache(tmp_path, caplog):
+    clients = [EtaClient(transport=StandIn(model_config(rule=RULE)), cache=tmp_path / "plan.json") for _ in range(16)]
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(lambda client: client.predict(ROW), clients))
+    assert not caplog.records
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
 
 
 def test_cache_that_cannot_be_written_changes_nothing(tmp_path, caplog):

@@ -168,6 +168,38 @@ def test_actual_counts_once_and_a_correction_is_seen(path):
     assert found[0]["id"] > 1  # who read the first word sees the second
 
 
+def test_a_cancelled_ride_is_no_arrival_and_contradictions_are_counted(path):
+    with PredictionLog(path) as log:
+        log.report_cancelled("r1", after_s=300)
+        log.report_actual("r2", 100)
+        log.report_cancelled("r2", after_s=90)
+        log.report_actual("r2", 110)
+    found = rows_of(path, "SELECT request_id, pickup_time_s, cancelled_after_s, n_changed FROM actuals ORDER BY id")
+    assert [tuple(row.values()) for row in found] == [("r1", None, 300.0, 0), ("r2", 110.0, None, 2)]
+
+
+def test_many_actuals_are_in_the_file_together_or_not_at_all(path):
+    with PredictionLog(path) as log:
+        log.report_actuals((f"r{i}", 60.0 + i) for i in range(1000))
+        with pytest.raises(LogError, match="got 's2' and -1"):
+            log.report_actuals([("s1", 5.0), ("s2", -1.0)])
+    assert len(rows_of(path, "SELECT * FROM actuals")) == 1000
+
+
+def test_log_of_release_1_is_read_on(path):
+    with PredictionLog(path) as log:
+        log.report_actual("r1", 400)
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript(
+            "DROP TABLE actuals; UPDATE schema_version SET version = 1; CREATE TABLE actuals (id INTEGER PRIMARY KEY "
+            "AUTOINCREMENT, request_id TEXT NOT NULL UNIQUE, pickup_time_s REAL NOT NULL, reported_at_us INTEGER);"
+            "INSERT INTO actuals VALUES (7, 'r1', 400, 5)"
+        )
+    with PredictionLog(path) as log:
+        log.report_cancelled("r2", 10)
+    assert [row["id"] for row in rows_of(path, "SELECT id FROM actuals ORDER BY id")] == [7, 8]
+
+
 @pytest.mark.parametrize(
     "actual", [("", 1.0), ("r1", -1.0), ("r1", float("nan")), ("r1", None), (7, 1.0), ("r1", True)]
 )
@@ -180,7 +212,7 @@ def test_actual_that_could_not_be_written_is_told(path):
     with PredictionLog(path) as log:
         path.unlink()
         path.mkdir()
-        with pytest.raises(LogError, match="the actual of r1 could not be written"):
+        with pytest.raises(LogError, match="1 actuals from r1 on could not be written"):
             log.report_actual("r1", 1.0)
 
 
@@ -220,7 +252,7 @@ def test_log_of_another_release_is_refused(path):
     PredictionLog(path).close()
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE schema_version SET version = 99")
-    with pytest.raises(ConfigError, match="a log of version 99, this release writes 1"):
+    with pytest.raises(ConfigError, match="a log of version 99, this release writes 2"):
         PredictionLog(path)
 
 

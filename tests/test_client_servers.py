@@ -135,10 +135,19 @@ def test_rests_grow_to_a_second():
     for _ in range(8):
         endpoint.failed(DOWN)
         rests.append(endpoint.rests_until - clock.now)
+        clock.now = endpoint.rests_until
     assert rests[0] <= 0.1
     assert 0.75 <= rests[-1] <= LONGEST_REST_S
     endpoint.succeeded()
     assert endpoint.is_well
+
+
+def test_calls_that_were_on_their_way_when_a_server_stood_still_make_one_short_rest():
+    clock = Clock()
+    endpoint = Endpoint(StandIn(), clock)
+    for _ in range(10):
+        endpoint.failed(LATE)
+    assert 0.075 <= endpoint.rests_until - clock.now <= 0.1
 
 
 def test_one_thread_of_many_tries_the_server_whose_rest_is_over():

@@ -43,6 +43,7 @@ def test_every_choice_composes_and_builds(group, choice):
     ("override", "message"),
     [
         pytest.param("network=mpl", "network has no choice 'mpl', did you mean 'mlp'", id="choice"),
+        pytest.param("network.encoding=quantil", "no choice 'quantil', did you mean 'quantile'", id="value"),
         pytest.param("netwrok=mlp", "no setting 'netwrok', did you mean 'network'", id="group"),
         pytest.param("network.widht=64", "no setting 'network.widht', did you mean 'network.width'", id="key"),
         pytest.param("optimizer.lr=abc", "optimizer.lr must be a number such as", id="text-for-number"),

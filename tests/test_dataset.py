@@ -168,7 +168,7 @@ def test_report_tells_what_was_done(prepared_city):
     assert report["clean"]["rows_out"] == n_parts + report["dropped_in_gaps"]
     assert set(report["conditions"]) == {"weather", "traffic", "incidents"}
     assert min(report["conditions"].values()) > 0.99
-    assert set(report["seconds"]) == {"load", "clean", "sort", "join", "write", "profile", "leakage", "all"}
+    assert set(report["seconds"]) == {"load", "clean", "sort", "join", "write", "digest", "profile", "leakage", "all"}
     assert report["settings"] == json.loads(json.dumps(CITY, default=str))
     assert report["parts"]["train"]["rows"] == prepared_city.part("train").height
 
@@ -254,6 +254,7 @@ def test_split_that_leaves_a_part_empty_is_told(tmp_path, raw, settings, message
         ({**TOWN, "rule": {}}, ConfigError, "no entry 'rule', did you mean 'rules'"),
         ({"schema": TOWN["schema"]}, ConfigError, "a source needs an entry 'split'"),
         ({**TOWN, "schema": {**TOWN["schema"], "timezone": "Mars/Base"}}, ConfigError, "IANA name"),
+        ({**TOWN, "slices": ["zon"]}, ConfigError, "slices names inputs of the schema, and has 'zon', did you mean"),
         ({**TOWN, "schema": {"source": "town"}}, SchemaError, "needs an entry 'timezone'"),
     ],
 )

@@ -15,8 +15,9 @@ from tritonclient.grpc import model_config_pb2
 from hailtime.errors import DeployError
 from hailtime.rollout import Rollout
 from hailtime.serving.config_file import read_config, write_config
+from hailtime.serving.model_file import read_probe
 from hailtime.serving.places import version_folder
-from hailtime.serving.repository import check_version, prune, publish, quarantine
+from hailtime.serving.repository import check_version, prune, publish, quarantine, store_warm_up
 from tests.tiny_run import TINY_SCHEMA, store_model, tiny_model, write_tiny_run
 
 PLAN = Rollout(stable=3, canary=4, canary_percent=5)
@@ -233,7 +234,7 @@ def test_model_folder_that_leads_out_of_the_repository_is_refused(run, models, t
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
-@pytest.mark.parametrize("name", [".incoming", ".quarantine", ".trash"])
+@pytest.mark.parametrize("name", [".incoming", ".quarantine", ".trash", "pickup_eta/warmup"])
 def test_folder_of_the_repository_that_leads_out_of_it_is_refused(run, models, tmp_path, name):
     publish(run, models)
     (tmp_path / "elsewhere").mkdir()
@@ -243,10 +244,11 @@ def test_folder_of_the_repository_that_leads_out_of_it_is_refused(run, models, t
         ".incoming": lambda: publish(run, models),
         ".quarantine": lambda: quarantine(models, 1, "its answers were wrong"),
         ".trash": lambda: prune(models, needed=()),
+        "pickup_eta/warmup": lambda: store_warm_up(models, read_probe((run / "probe.npz").read_bytes(), TINY_SCHEMA)),
     }
-    with pytest.raises(DeployError, match=rf"{name} must lie in its repository, .* leads to .*elsewhere"):
+    with pytest.raises(DeployError, match=rf"{Path(name).name} must lie in its repository, .* leads to .*elsewhere"):
         use[name]()
-    assert (tmp_path / "elsewhere/kept").exists()
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["kept"]
 
 
 def test_version_that_is_a_link_is_refused(run, models, tmp_path):

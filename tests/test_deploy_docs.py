@@ -1,4 +1,4 @@
-"""The runbook and the security page name scripts and options that exist."""
+"""The pages about serving name scripts and options that exist."""
 
 import re
 import shlex
@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TEXT = "\n".join((ROOT / "docs" / name).read_text() for name in ("runbook.md", "security.md"))
+TEXT = "\n".join((ROOT / "docs" / name).read_text() for name in ("runbook.md", "security.md", "protocol.md"))
 COMMANDS = sorted({line.split("  #")[0].strip() for line in re.findall(r"^python scripts/.*$", TEXT, re.MULTILINE)})
 
 
 @cache
 def options_of(script):
     done = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True, check=True)
-    return set(re.findall(r"--[a-z-]+", done.stdout))
+    return set(re.findall(r"--[a-z0-9-]+", done.stdout))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

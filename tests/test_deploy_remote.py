@@ -54,7 +54,8 @@ def test_config_is_written_last(tmp_path, run, monkeypatch):
     RemoteRepository(url).publish(run)
     assert written[0] == ".claims/1"
     assert written[-2:] == ["1/manifest.json", "config.pbtxt"]
-    assert set(written[1:-2]) == {"1/model.onnx", "1/schema.json", "1/export.json", "1/probe.npz"}
+    warm_up = {"warmup/numeric", "warmup/categorical", "warmup/requested_at"}
+    assert set(written[1:-2]) == {"1/model.onnx", "1/schema.json", "1/export.json", "1/probe.npz", *warm_up}
 
 
 def test_going_back_is_a_change_of_the_plan(url, run):

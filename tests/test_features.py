@@ -1,5 +1,6 @@
 """What stands in front of the network, against zoneinfo, known distances and numpy."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -8,17 +9,17 @@ import polars as pl
 import pytest
 import torch
 
+from hailtime.errors import SchemaError
 from hailtime.schema import Schema
 from hailtime.training.features import (
     CLOCK_FEATURES,
     FeatureSpec,
     RowFeatures,
-    bin_edges,
     clock_changes,
-    fit_features,
     great_circle,
     model_inputs,
 )
+from hailtime.training.fit_features import bin_edges, fit_features
 from tests.tiny_run import TINY_SCHEMA
 
 ZONES = ["America/New_York", "Europe/Berlin", "Asia/Kathmandu", "Australia/Lord_Howe", "UTC"]
@@ -122,3 +123,10 @@ def test_a_spec_survives_its_file(tmp_path):
 
 def test_clock_features_come_last_and_in_order():
     assert CLOCK_FEATURES == ("hour_local", "hour_of_week_local")
+
+
+def test_a_schema_without_numbers_is_refused_before_training(prepared):
+    columns = {column.name: column for column in prepared.schema.columns if column.role != "numeric"}
+    schema = replace(prepared.schema, columns=tuple(columns.values()), journey=None, routing_estimate=None)
+    with pytest.raises(SchemaError, match="needs at least one numeric column"):
+        fit_features(schema, prepared.part("train"))

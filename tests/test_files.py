@@ -128,7 +128,7 @@ def test_a_large_file_comes_in_blocks_that_are_alike(tmp_path, suffix):
 def test_a_wrong_value_in_a_late_block_has_its_row(tmp_path):
     written(tmp_path / "a.csv", x=["1"] * 3)
     written(tmp_path / "b.csv", x=["1"] * (BLOCK_ROWS + 1) + ["T"])
-    with pytest.raises(DataError, match=r"b\.csv: x must be a number, got 'T' in row 500,002; rows like it: 1"):
+    with pytest.raises(DataError, match=r"b\.csv: x must be a number, got 'T' in row 600,002; rows like it: 1"):
         read(tmp_path, {"x": {"column": "x", "kind": "number"}})
 
 

@@ -10,10 +10,11 @@ import torch
 from omegaconf import OmegaConf
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
-from hailtime.config import CONFIGS
+from hailtime.config import CHOICES, CONFIGS
 from hailtime.errors import ConfigError
 from hailtime.export import OPSET
-from hailtime.training.features import FeatureSpec, bin_edges, moments, places
+from hailtime.training.features import FeatureSpec
+from hailtime.training.fit_features import bin_edges, moments, places
 from hailtime.training.losses import pinball
 from hailtime.training.networks.encodings import ENCODINGS, NormalScore, PiecewiseLinear, Standardised
 from hailtime.training.train import build_network
@@ -29,14 +30,14 @@ FEATURES = FeatureSpec(
 )
 NETWORKS = sorted(path.stem for path in (CONFIGS / "network").glob("*.yaml"))
 EVERY = [*((name, "piecewise_linear") for name in NETWORKS), *(("mlp", encoding) for encoding in ENCODINGS)]
-SMALL = {"width": 16, "depth": 2, "d_embedding": 4, "n_members": 3}
+SMALL = {"width": 16, "depth": 2, "d_embedding": 4, "n_members": 3, "n_heads": 2, "n_hash_rows": 16, "d_attention": 4}
 
 every_network = pytest.mark.parametrize(("name", "encoding"), sorted(set(EVERY)))
 
 
 def build(name, encoding):
     config = OmegaConf.load(CONFIGS / "network" / f"{name}.yaml")
-    settings = SMALL | {"encoding": encoding}
+    settings = SMALL | {"encoding": encoding} | ({} if "width" in config else {"d_embedding": 16})
     config.update({key: value for key, value in settings.items() if key in config})
     torch.manual_seed(0)
     return build_network(OmegaConf.create({"network": config}), FEATURES).eval()
@@ -80,7 +81,7 @@ def test_every_parameter_gets_a_gradient(name, encoding):
 def test_one_batch_can_be_fitted(name, encoding):
     network, (x_num, x_cat) = build(name, encoding).train(), batch(64)
     target = torch.randn(64, generator=torch.Generator().manual_seed(1))
-    optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     first = pinball(network.eval()(x_num, x_cat), target).item()
     for _ in range(150):
         optimizer.zero_grad()
@@ -145,6 +146,17 @@ def test_normal_score_is_scikit_learns_quantile_transform(skewed):
     ours = NormalScore(fitted_on(skewed))(torch.from_numpy(skewed[:, None])).numpy()
     middle = np.abs(theirs) < 2  # 48 bins: the first and last hold 2 % each
     assert np.abs(ours - theirs)[middle].max() < 0.1
+
+
+def test_the_command_line_knows_every_encoding():
+    assert set(CHOICES["network.encoding"]) == set(ENCODINGS)
+
+
+def test_heads_that_do_not_divide_the_width_are_refused():
+    config = OmegaConf.load(CONFIGS / "network" / "ft_transformer.yaml")
+    config.update({"d_embedding": 10, "n_heads": 4})
+    with pytest.raises(ConfigError, match=r"d_embedding must be a multiple of n_heads, got 10 and 4"):
+        build_network(OmegaConf.create({"network": config}), FEATURES)
 
 
 def test_an_encoding_that_is_not_there_is_named():

@@ -199,3 +199,43 @@ def test_other_than_rows_is_refused(rows):
 
 def test_row_that_is_no_dict_is_refused():
     assert refusal([ROW, 5]) == "row 1: must be a dict of column names and values, got 5 (int)"
+
+
+def outcome(rows):
+    try:
+        packed = PACKER.pack(rows)
+    except RequestError as error:
+        return str(error)
+    arrays = (packed.numeric, packed.categorical, packed.requested_at)
+    return [
+        (array.shape, array.dtype, array.tobytes() if array.dtype != object else array.tolist()) for array in arrays
+    ]
+
+
+def test_row_alone_is_packed_or_refused_as_in_a_list():
+    """One dict has a shorter way than many, which must not show."""
+    numbers = [None, float("nan"), 0, 7, -3.0, 0.1, 1e39, 10**400, True, "3", np.float32(0.1), np.int64(3), pd.NA]
+    texts = [None, "", "xl", "Köln", "\ud800", 75, 75.0, True, np.str_("xl"), Product.XL]
+    times = [
+        NOON_S,
+        float(NOON_S) + 0.9,
+        True,
+        None,
+        0,
+        10**12,
+        "2026-01-12T08:30:00-05:00",
+        "2026-01-12",
+        datetime.now(UTC),
+    ]
+    rng, n_packed = np.random.default_rng(5), 0
+    for _ in range(2000):
+        row = dict(ROW)
+        for name in row.keys() & {*SCHEMA.numeric_names, *SCHEMA.categorical_names, SCHEMA.requested_at}:
+            values = numbers if name in SCHEMA.numeric_names else texts if name in SCHEMA.categorical_names else times
+            if rng.random() < 0.2:
+                row[name] = values[rng.integers(len(values))]
+        if rng.random() < 0.1:
+            row |= {SCHEMA.id: "an id"} if rng.random() < 0.5 else {"no such": 1}
+        assert outcome(row) == outcome([row])
+        n_packed += not isinstance(outcome(row), str)
+    assert 500 < n_packed < 1900

@@ -1,10 +1,15 @@
 """The plan as it goes from one state to the next, and who answers which request."""
 
+import hashlib
+import re
+from pathlib import Path
+
 import pytest
 
 from hailtime.errors import DeployError
 from hailtime.rollout import Rollout
 
+PROTOCOL = Path(__file__).parents[1] / "docs/protocol.md"
 IDS = [f"request-{i}" for i in range(20_000)]
 
 
@@ -63,3 +68,12 @@ def test_next_canary_draws_other_riders():
 
 def test_without_a_canary_the_stable_version_answers_all():
     assert {Rollout(3, shadow=4).version_for(one) for one in IDS} == {3}
+
+
+def test_the_table_of_the_protocol_is_how_a_version_is_drawn():
+    """docs/protocol.md spells the draw out for other languages; hashlib says the same as its table and as the plan."""
+    rows = re.findall(r"^\| `(.+)` \| (\d+) \| (\d) \|$", PROTOCOL.read_text(), re.MULTILINE)
+    assert {version for _, _, version in rows} == {"3", "4"}
+    for request_id, number, version in rows:
+        assert int(hashlib.sha256(f"4:{request_id}".encode()).hexdigest()[:8], 16) == int(number)
+        assert Rollout(3, canary=4, canary_percent=25).version_for(request_id) == int(version)

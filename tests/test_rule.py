@@ -12,7 +12,8 @@ from hailtime.errors import SchemaError
 from hailtime.export import session
 from hailtime.rule import FallbackRule, distance_m
 from hailtime.schema import Schema
-from hailtime.training.features import fit_features, raw_inputs
+from hailtime.training.features import raw_inputs
+from hailtime.training.fit_features import fit_features
 
 ZONES = Schema.from_dict(
     {

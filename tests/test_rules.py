@@ -11,9 +11,10 @@ import yaml
 from hailtime.config import CONFIGS
 from hailtime.errors import ConfigError, DataError
 from hailtime.preparation.budget import check_budget, read_budget
-from hailtime.preparation.clean import CleaningReport, Finding, clean
+from hailtime.preparation.clean import clean
 from hailtime.preparation.clock_changes import HALF_HOUR_US, clock_changes, doubtful_half_hours
 from hailtime.preparation.declared_rules import read_rules
+from hailtime.preparation.findings import CleaningReport, Finding
 from hailtime.schema import Schema
 from hailtime.sources.clock_times import utc_us
 from hailtime.sources.simulated_city import load

@@ -25,36 +25,36 @@ def rows(n=500, seed=1):
     )
 
 
-@pytest.fixture(params=[0, 10_000], ids=["on the disk", "in memory"])
-def kept_rows(request):
+@pytest.fixture(params=[0, 10_000_000], ids=["on the disk", "in memory"])
+def kept_bytes(request):
     return request.param
 
 
-def ordered(table, tmp_path, kept_rows, block=60):
-    order = TimeOrder(tmp_path / "work", "at", kept_rows)
+def ordered(table, tmp_path, kept_bytes, block=60):
+    order = TimeOrder(tmp_path / "work", "at", kept_bytes)
     for piece in table.iter_slices(block):
         order.add(piece)
     return order
 
 
-def test_blocks_come_back_sorted_and_no_time_is_in_two(tmp_path, kept_rows):
+def test_blocks_come_back_sorted_and_no_time_is_in_two(tmp_path, kept_bytes):
     table = rows()
-    blocks = list(ordered(table, tmp_path, kept_rows).blocks(50))
+    blocks = list(ordered(table, tmp_path, kept_bytes).blocks(50))
     assert_frame_equal(pl.concat(blocks), table.sort("at", "id", "value"))
     assert 8 <= len(blocks) <= 10
     assert all(a["at"][-1] // MINUTE < b["at"][0] // MINUTE for a, b in pairwise(blocks))
-    assert (tmp_path / "work").exists() == (kept_rows == 0)
+    assert (tmp_path / "work").exists() == (kept_bytes == 0)
 
 
-def test_time_of_a_row_is_that_of_the_sorted_table(tmp_path, kept_rows):
-    table, order = rows(), ordered(rows(), tmp_path, kept_rows)
+def test_time_of_a_row_is_that_of_the_sorted_table(tmp_path, kept_bytes):
+    table, order = rows(), ordered(rows(), tmp_path, kept_bytes)
     expected = table["at"].sort().to_list()
     assert [order.time_at(row) for row in (0, 1, 250, 498, 499)] == [expected[row] for row in (0, 1, 250, 498, 499)]
     assert order.span() == (expected[0], expected[-1])
 
 
-def test_rows_taken_out_are_gone_and_may_come_back_changed(tmp_path, kept_rows):
-    table, order = rows(), ordered(rows(), tmp_path, kept_rows)
+def test_rows_taken_out_are_gone_and_may_come_back_changed(tmp_path, kept_bytes):
+    table, order = rows(), ordered(rows(), tmp_path, kept_bytes)
     taken = order.take(pl.col("value") < 0.1)
     assert_frame_equal(taken.sort("at", "id"), table.filter(pl.col("value") < 0.1).sort("at", "id"))
     order.add(taken.head(5).with_columns(value=pl.lit(2.0)))

@@ -1,5 +1,6 @@
 """Setting up and starting Triton, as far as it goes without one. With one: tests/triton."""
 
+import json
 import os
 import socket
 import sys
@@ -8,8 +9,16 @@ import pytest
 
 from hailtime.errors import ServerError
 from hailtime.locking import locked
+from hailtime.serving.tls import ServerTls
 from hailtime.serving.triton import TritonServer, pick_ports
-from hailtime.serving.triton_install import Installation, find_libpython, find_or_install, install, is_installed
+from hailtime.serving.triton_install import (
+    PACKAGES,
+    Installation,
+    find_libpython,
+    find_or_install,
+    install,
+    is_installed,
+)
 
 
 def test_free_ports_are_different_ones():
@@ -35,6 +44,23 @@ def test_impossible_port_is_refused():
         pick_ports("127.0.0.1", {"grpc": 70_000})
 
 
+def test_http_in_clear_is_not_served_beside_grpc_over_tls(tmp_path):
+    files = [tmp_path / name for name in ("server.pem", "server.key")]
+    for file in files:
+        file.touch()
+    with pytest.raises(ServerError, match="HTTP knows no TLS"):
+        TritonServer(tmp_path, http_port=0, tls=ServerTls(*files))
+
+
+def test_everything_is_on_loopback_unless_told(tmp_path):
+    server = TritonServer(tmp_path, grpc_port=0, http_port=0, metrics_port=0)
+    server._ports = pick_ports(server.host, server._asked_ports)
+    command = server._command(Installation(tmp_path / "tritonserver", {}, None))
+    assert sorted(word for word in command if "-address=" in word) == [
+        f"--{name}-address=127.0.0.1" for name in ("grpc", "http", "metrics")
+    ]
+
+
 def test_missing_libpython_names_the_package_that_brings_it(tmp_path):
     with pytest.raises(ServerError, match=r"needs libpython3\.12\.so\.1\.0, .* apt install libpython3\.12"):
         find_libpython("3.12", [tmp_path])
@@ -58,6 +84,18 @@ def test_half_an_installation_does_not_count(tmp_path):
     (tmp_path / "venv/bin").mkdir(parents=True)
     (tmp_path / "venv/complete.json").write_text("{")
     assert not is_installed(tmp_path)
+
+
+def test_installation_behind_a_link_counts(tmp_path):
+    home = (tmp_path / "home").resolve()
+    (home / "venv/bin").mkdir(parents=True)
+    (home / "venv/libpython").mkdir()
+    for file in ("bin/python", "libpython/libpython3.11.so.1.0"):
+        (home / "venv" / file).touch()
+    (home / "venv/complete.json").write_text(json.dumps({"packages": PACKAGES, "folder": str(home / "venv")}))
+    (tmp_path / "link").symlink_to(home)
+    assert is_installed(home)
+    assert is_installed(tmp_path / "link")
 
 
 def test_home_that_cannot_be_written_is_named(tmp_path):

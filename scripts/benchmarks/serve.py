@@ -1,108 +1,169 @@
-"""Serving: one request and batches through `EtaClient`, beside a plain tritonclient call with ready arrays that checks
-nothing, and beside onnxruntime alone; on a real Triton, in turn, in one run.
+"""Serving: the same rows through `EtaClient` and a plain tritonclient call to a real Triton, and through FastAPI with
+onnxruntime, MLServer, and LightGBM behind FastAPI; one by one, closed and open loop, in turn, in one run.
 """
 
 import argparse
 import tempfile
-import time
-from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.table import Table
-from tritonclient.grpc import InferenceServerClient, InferInput
+from tritonclient.grpc import InferenceServerClient
 
+from benchmarks import peers, ways
+from benchmarks.serve_load import closed_loop, one_by_one, open_loop
+from benchmarks.serve_picture import draw
 from hailtime.client import EtaClient
+from hailtime.errors import HailtimeError
 from hailtime.export import session
 from hailtime.report import console
-from hailtime.schema import MODEL_NAME
 from hailtime.serving.deploy import deploy
+from hailtime.serving.gates import LIMITS
 from hailtime.serving.triton import TritonServer
 from hailtime.training.features import raw_inputs
-from hailtime.training.train import load_run
+from hailtime.training.train import Run, load_run
 
 BATCHES = (1, 64, 1024)
-WARM_UP, BLOCK = 200, 20  # calls
+CONCURRENCIES = (1, 2, 4, 8, 16, 32)
+RATES = (100.0, 200.0, 400.0, 800.0)
+PLAIN, OURS, PANDAS, ALONE = "tritonclient, ready arrays", "EtaClient", "EtaClient, pandas", "onnxruntime alone"
+BATCHED = "EtaClient, batch_wait_s=0.001"
+FASTAPI, MLSERVER, TREES = "FastAPI + onnxruntime", "MLServer", "LightGBM behind FastAPI"
+HIGHEST_RATIO = {"1": 1.10, "64": 1.25, "1024": 1.25}  # of our client's p50 to the plain call's
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="an exported run folder")
-    parser.add_argument("--calls", type=int, default=2000, help="timed calls of each kind at batch 1")
+    parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="an exported run folder with its data")
+    parser.add_argument("--calls", type=int, default=2000, help="timed calls of each way at batch 1")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each way at each load; 0: no load")
+    parser.add_argument("--no-peers", action="store_true", help="our client and the plain call alone")
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {"serve_ms": serve(arguments.run, arguments.calls)}
+    run, missing = load_run(arguments.run), list[str]()
+    with ExitStack() as stack:
+        asked = _ways(run, stack, arguments.no_peers, missing)
+        figures: dict[str, Any] = {"missing": missing, "serve_ms": {}}
+        for n in BATCHES:
+            calls = {name: of(n) for name, of in asked.items() if name != BATCHED}  # alone it waits for nobody
+            figures["serve_ms"][str(n)] = one_by_one(calls, max(100, arguments.calls // (1 + n // 64)))
+            console().print(f"{n} rows: {figures['serve_ms'][str(n)][OURS]}")
+        if arguments.seconds > 0:
+            calls = {name: of(1) for name, of in asked.items() if name not in (PANDAS, ALONE)}
+            figures["closed_rps"] = closed_loop(calls, CONCURRENCIES, arguments.seconds)
+            figures["open_ms"] = open_loop(calls, RATES, arguments.seconds)
+            draw(figures, arguments.out / "serve.png")
+    return figures
 
 
-def serve(run_folder: Path, n_calls: int) -> dict[str, dict[str, dict[str, float]]]:
-    """By batch size and way of asking: p50, p95 and p99 in ms, and p50 as a multiple of the plain call's."""
-    run = load_run(run_folder)
-    rows = run.prepared.part("test").head(max(BATCHES))
-    inputs = raw_inputs(run.schema, rows)
-    asked = rows.select(run.schema.input_names)
-    asked = asked.with_columns(asked[run.schema.requested_at] // 1_000_000)
-    runtime = session(run_folder / "model.onnx")
-    with tempfile.TemporaryDirectory() as folder:
-        repository = Path(folder) / "models"
-        with TritonServer(repository, grpc_port=0, http_port=0, metrics_port=0) as server:
-            deploy(run_folder, repository, server.url)
-            with InferenceServerClient(server.url) as plain, EtaClient(server.url, 5.0, answer_by_rule=False) as client:
-                result = {}
-                for n in BATCHES:
-                    part = [array[:n] for array in inputs]
-                    dicts, frame = asked.head(n).to_dicts(), asked.head(n).to_pandas()
-                    ways: dict[str, Callable[[], Any]] = {
-                        "tritonclient, ready arrays": plain_call(plain, part),
-                        "EtaClient, dicts": lambda dicts=dicts: client.predict(dicts if len(dicts) > 1 else dicts[0]),  # type: ignore[misc]
-                        "EtaClient, pandas": lambda frame=frame: client.predict(frame),  # type: ignore[misc]
-                        "onnxruntime alone": model_call(runtime, part),
-                    }
-                    result[str(n)] = measured(ways, max(200, n_calls // (1 + n // 64)))
-    return result
-
-
-def plain_call(client: InferenceServerClient, arrays: list[Any]) -> Callable[[], Any]:
-    """The least a gRPC client can do: arrays packed beforehand, no schema, no checks."""
-    inputs = []
-    for name, array, kind in zip(
-        ("numeric", "categorical", "requested_at"), arrays, ("FP32", "BYTES", "INT64"), strict=True
-    ):
-        inputs.append(InferInput(name, list(array.shape), kind))
-        inputs[-1].set_data_from_numpy(array)
-    return lambda: client.infer(MODEL_NAME, inputs).as_numpy("pickup_time_s")
-
-
-def model_call(runtime: Any, arrays: list[Any]) -> Callable[[], Any]:
-    feed = dict(zip(("numeric", "categorical", "requested_at"), arrays, strict=True))
-    return lambda: runtime.run(None, feed)
-
-
-def measured(ways: dict[str, Callable[[], Any]], n_calls: int) -> dict[str, dict[str, float]]:
-    """Twenty calls of each way in turn: a busy moment hits all alike, and nobody pays for the others' cold caches."""
-    spent_ms: dict[str, list[float]] = {name: [] for name in ways}
-    for block in range(-(-(WARM_UP + n_calls) // BLOCK)):
-        for name, ask in ways.items():
-            for _ in range(BLOCK):
-                start = time.perf_counter()
-                ask()
-                if block * BLOCK >= WARM_UP:
-                    spent_ms[name].append((time.perf_counter() - start) * 1e3)
-    base = float(np.median(next(iter(spent_ms.values()))))
-    return {
-        name: {
-            **{f"p{q}": round(float(np.percentile(times, q)), 4) for q in (50, 95, 99)},
-            "ratio": round(float(np.median(times)) / base, 3),
-        }
-        for name, times in spent_ms.items()
+def _ways(run: Run, stack: ExitStack, no_peers: bool, missing: list[str]) -> dict[str, ways.Way]:
+    """Every way with its server started; what could not be is told in `missing`."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    part = run.prepared.part("test").head(max(BATCHES))
+    arrays = raw_inputs(run.schema, part)
+    frame = part.select(run.schema.input_names)
+    frame = frame.with_columns(frame[run.schema.requested_at] // 1_000_000)
+    rows = frame.to_dicts()
+    server = stack.enter_context(TritonServer(folder / "models", grpc_port=0, metrics_port=0))
+    deploy(run.folder, folder / "models", server.url)
+    client = stack.enter_context(EtaClient(server.url, 5.0, answer_by_rule=False))
+    batching = stack.enter_context(EtaClient(server.url, 5.0, answer_by_rule=False, batch_wait_s=0.001))
+    asked = {
+        PLAIN: ways.plain(stack.enter_context(InferenceServerClient(server.url)), arrays),
+        OURS: ways.dicts(client, rows),
+        BATCHED: ways.dicts(batching, rows),
+        PANDAS: ways.pandas(client, frame.to_pandas()),
+        ALONE: ways.alone(session(run.folder / "model.onnx"), arrays),
     }
+    if no_peers:
+        return asked
+    peers.write_folder(run, folder)
+    for name, model in ((FASTAPI, "onnx"), (TREES, "lightgbm")):
+        asked[name] = ways.http(stack.enter_context(peers.fastapi(model, folder)).port, rows)
+    try:
+        peer, url = peers.mlserver(folder)
+        stack.enter_context(peer)
+        asked[MLSERVER] = ways.plain(stack.enter_context(InferenceServerClient(url)), arrays)
+    except HailtimeError as error:
+        missing.append(f"{MLSERVER}: {error}")
+    _check_same(asked)
+    return asked
+
+
+def _check_same(asked: dict[str, ways.Way]) -> None:
+    """Whoever serves the file must answer as it does, else it was not asked the same."""
+    told_s = asked[ALONE](64)()
+    for name in asked.keys() & {PLAIN, FASTAPI, MLSERVER}:
+        off_s = float(np.abs(asked[name](64)() - told_s).max())
+        if off_s > LIMITS.parity_s:
+            raise HailtimeError(f"{name} must answer as the model's file, it is {off_s:.2f} s off")
+
+
+def missed(figures: dict[str, Any]) -> list[str]:
+    """The goals of our client beside the plain call that were not reached."""
+    told = [f"a peer is missing: {text}" for text in figures["missing"]]
+    for n, highest in HIGHEST_RATIO.items():
+        ratio = figures["serve_ms"][n][OURS]["ratio"]
+        told += [f"{n} rows: p50 {ratio:.2f} × the plain call's, at most {highest:.2f}"] if ratio > highest else []
+    one = figures["serve_ms"]["1"][OURS]
+    told += [f"one row: p50 {one['p50']:.2f} and p95 {one['p95']:.2f} ms, aims 1 and 2"] * (
+        one["p50"] > 1 or one["p95"] > 2
+    )
+    if "closed_rps" in figures:
+        rates = {name: figures["closed_rps"][name]["16"] for name in (PLAIN, OURS, BATCHED)}
+        best = max(rates[OURS], rates[BATCHED])
+        told += [f"16 callers: {best:.0f} requests/s, the plain call {rates[PLAIN]:.0f}"] * (best < rates[PLAIN])
+    return told
 
 
 def show(figures: dict[str, Any]) -> None:
     table = Table(title="One call, ms; ratio to the plain tritonclient call", title_justify="left")
     for heading in ("rows", "asked by", "p50", "p95", "p99", "ratio"):
         table.add_column(heading, justify="left" if heading == "asked by" else "right")
-    for n, ways in figures["serve_ms"].items():
-        for name, of_way in ways.items():
-            table.add_row(n, name, *(f"{of_way[k]:.2f}" for k in ("p50", "p95", "p99", "ratio")))
+    for n, of_batch in figures["serve_ms"].items():
+        for name, said in of_batch.items():
+            table.add_row(n, name, *(f"{said[k]:.2f}" for k in ("p50", "p95", "p99", "ratio")))
     console().print(table)
+    if "closed_rps" in figures:
+        _show_loads(figures)
+
+
+def _show_loads(figures: dict[str, Any]) -> None:
+    closed = Table(title="Requests/s of one row, by callers who wait", title_justify="left")
+    opened = Table(title="p50 / p99, ms, by requests due a second", title_justify="left")
+    for table, headings in ((closed, CONCURRENCIES), (opened, [f"{rate:g}" for rate in RATES])):
+        table.add_column("asked by")
+        for heading in headings:
+            table.add_column(str(heading), justify="right")
+    for name, rates in figures["closed_rps"].items():
+        closed.add_row(name, *(f"{rate:,.0f}" for rate in rates.values()))
+    for name, times in figures["open_ms"].items():
+        opened.add_row(name, *map(_both, times.values()))
+    console().print(closed)
+    console().print(opened)
+
+
+def page(figures: dict[str, Any]) -> str:
+    """The tables in Markdown, once all was measured."""
+    if "closed_rps" not in figures or FASTAPI not in figures["serve_ms"]["1"]:
+        return ""
+    names = list(figures["serve_ms"]["1"])
+    lines = [f"| rows a call | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
+    for n, of_batch in figures["serve_ms"].items():
+        cells = (f"{said['p50']:.2f} ({said['ratio']:.2f} ×)" for said in of_batch.values())
+        lines.append(f"| {n} | {' | '.join(cells)} |")
+    lines += ["", "Requests a second of one row, by callers who wait for their answers:", ""]
+    lines += [f"| | {' | '.join(map(str, CONCURRENCIES))} |", f"|---|{'---|' * len(CONCURRENCIES)}"]
+    for name, rates in figures["closed_rps"].items():
+        lines.append(f"| {name} | {' | '.join(f'{rate:,.0f}' for rate in rates.values())} |")
+    lines += ["", "p50 / p99 in ms from the moment a request was due, by requests a second:", ""]
+    lines += [f"| | {' | '.join(f'{rate:g}' for rate in RATES)} |", f"|---|{'---|' * len(RATES)}"]
+    for name, times in figures["open_ms"].items():
+        lines.append(f"| {name} | {' | '.join(map(_both, times.values()))} |")
+    return "\n".join(lines)
+
+
+def _both(said: dict[str, float]) -> str:
+    return f"{said['p50']:.1f} / {said['p99']:.1f}"

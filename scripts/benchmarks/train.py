@@ -27,7 +27,8 @@ from hailtime.preparation.prepared import Prepared
 from hailtime.report import console
 from hailtime.training.checkpoints import Checkpoints
 from hailtime.training.data import PreparedData, to_rows
-from hailtime.training.features import FeatureSpec, fit_features
+from hailtime.training.features import FeatureSpec
+from hailtime.training.fit_features import fit_features
 from hailtime.training.model import TargetScale
 from hailtime.training.module import PickupTimeModule
 from hailtime.training.train import build_network, compile_network

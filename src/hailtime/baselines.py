@@ -31,6 +31,9 @@ class Table:
     x_cat: NDArray[np.int64]
     target_s: NDArray[np.float64]
 
+    def take(self, which: slice) -> "Table":
+        return Table(self.names, self.x_num[which], self.x_cat[which], self.target_s[which])
+
     def column(self, name: str) -> NDArray[Any]:
         place = self.names.index(name)
         n_numeric = self.x_num.shape[1]

@@ -37,6 +37,9 @@ LIMITS: dict[str, tuple[float, float]] = {
     "network.d_embedding": (1, 1e5),
     "network.dropout": (0, 0.95),
     "network.n_members": (1, 1024),
+    "network.n_heads": (1, 1024),
+    "network.d_attention": (1, 1e5),
+    "network.n_hash_rows": (1, 1e8),
     "loss.delta": (1e-6, 1e6),
     "optimizer.lr": (1e-12, 10),
     "optimizer.weight_decay": (0, 10),
@@ -44,6 +47,8 @@ LIMITS: dict[str, tuple[float, float]] = {
     "source.load.n_requests": (1, 1e10),
     "source.load.days": (1, 36_500),
 }
+
+CHOICES = {"network.encoding": ("piecewise_linear", "standard", "quantile", "periodic")}
 
 
 def check_command_line(config_name: str, arguments: list[str]) -> None:
@@ -124,6 +129,8 @@ def _type_problems(key: str, value: Any, base: DictConfig) -> list[str]:
         return [f"{key} must be true or false, got {value!r}"]
     if OmegaConf.is_config(default) and not isinstance(value, (dict, list)) and value is not None:
         return [f"{key} is a group of settings, name one of them: {', '.join(str(k) for k in default)}"]
+    if key in CHOICES and value not in CHOICES[key]:
+        return [f"{key} has no choice {value!r}{did_you_mean(str(value), CHOICES[key])}"]
     low, high = LIMITS.get(key, (float("-inf"), float("inf")))
     if isinstance(value, (int, float)) and not low <= value <= high:
         return [f"{key} must be {low:g} to {high:g}, got {value!r}"]

@@ -9,13 +9,14 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
+from omegaconf import DictConfig
 
 from hailtime import plots
 from hailtime.baselines import Baseline, LightGBM, Rule, table
 from hailtime.metrics import by_slice, summary
 from hailtime.preparation.prepared import Prepared
 from hailtime.slices import slice_labels
-from hailtime.training.features import model_inputs, numeric_feature_names, row_features
+from hailtime.training.features import FeatureSpec, model_inputs, numeric_feature_names, row_features
 from hailtime.training.train import Run, load_run
 
 log = logging.getLogger(__name__)
@@ -32,9 +33,7 @@ def evaluate(folder: Path, against: tuple[str, ...] = ("rule", "lightgbm"), part
     frame = prepared.part(part)
     actual_s = frame[prepared.schema.target].to_numpy()
     predicted_s = predict(run, frame)
-    hours = _hours(run, frame)
-    columns = dict.fromkeys([*filter(None, [run.schema.zone]), *run.config.source.get("slices", [])])
-    slices = {"hour_local": pl.Series(hours.astype(int))} | {name: slice_labels(frame[name]) for name in columns}
+    slices = slices_of(prepared, run.spec, run.config, part)
     metrics: dict[str, Any] = {
         "part": part,
         "rows": len(frame),
@@ -48,7 +47,7 @@ def evaluate(folder: Path, against: tuple[str, ...] = ("rule", "lightgbm"), part
         metrics["best_possible"] = summary(truth_s, actual_s)
     metrics["slices"] = by_slice(predicted_s, actual_s, slices)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    _draw(folder / "plots", metrics, predicted_s, actual_s, hours)
+    _draw(folder / "plots", metrics, predicted_s, actual_s, slices["hour_local"].to_numpy())
     return metrics
 
 
@@ -75,10 +74,13 @@ def _judge(against: tuple[str, ...], run: Run, prepared: Prepared, part: str) ->
     return figures
 
 
-def _hours(run: Run, frame: pl.DataFrame) -> NDArray[np.float32]:
-    x_num, _ = row_features(run.schema, run.spec, frame)
-    hours: NDArray[np.float32] = x_num[:, numeric_feature_names(run.schema).index("hour_local")].numpy()
-    return hours
+def slices_of(prepared: Prepared, spec: FeatureSpec, config: DictConfig, part: str) -> dict[str, pl.Series]:
+    """What errors are told by, a label for each row: the local hour, the zone and the source's `slices`."""
+    schema, frame = prepared.schema, prepared.part(part)
+    x_num, _ = row_features(schema, spec, frame)
+    hours = x_num[:, numeric_feature_names(schema).index("hour_local")].to(torch.int64)
+    columns = dict.fromkeys([*filter(None, [schema.zone]), *config.source.get("slices", [])])
+    return {"hour_local": pl.Series(hours.numpy())} | {name: slice_labels(frame[name]) for name in columns}
 
 
 def _draw(
@@ -86,7 +88,7 @@ def _draw(
     metrics: dict[str, Any],
     predicted_s: NDArray[np.float32],
     actual_s: NDArray[np.float64],
-    hours: NDArray[np.float32],
+    hours: NDArray[np.int64],
 ) -> None:
     plots.predicted_against_actual(predicted_s, actual_s, folder / "predicted_against_actual.png")
     plots.interval_coverage(predicted_s, actual_s, hours, folder / "interval_coverage.png")

@@ -12,12 +12,14 @@ from hailtime.schema import Schema
 
 N_BINS = 20
 MAX_CATEGORIES = 200
+_NOWHERE: dict[str, Any] = {"means": [0.0], "spread": 0.0}
 
 
 def reference_histograms(schema: Schema, train: pl.DataFrame) -> dict[str, dict[str, Any]]:
     """By column: `edges` and `counts` for numbers (the first and last bin are open), `counts` by value for categories.
 
-    `missing` and `rows` are counts. The target is among the columns.
+    `missing` and `rows` are counts; `means` of the bins say where within it the values were, `spread` is the standard
+    deviation. The target is among the columns.
     """
     names = (*schema.numeric_names, schema.target)
     return {name: _of_numbers(train[name]) for name in names} | {
@@ -28,14 +30,20 @@ def reference_histograms(schema: Schema, train: pl.DataFrame) -> dict[str, dict[
 def _of_numbers(column: pl.Series) -> dict[str, Any]:
     values = column.drop_nulls().to_numpy()
     if len(values) == 0:
-        return {"edges": [], "counts": [0], "missing": column.null_count(), "rows": len(column)}
+        return {"edges": [], "counts": [0], "missing": column.null_count(), "rows": len(column), **_NOWHERE}
     edges = np.unique(np.quantile(values, np.linspace(0, 1, N_BINS + 1)[1:-1]))
     # float32 as in the request: an edge between two float32 values would move rows from one bin to the next
     edges = np.unique(edges.astype(np.float32))
-    counts = np.bincount(np.searchsorted(edges, values.astype(np.float32), side="right"), minlength=len(edges) + 1)
+    place = np.searchsorted(edges, values.astype(np.float32), side="right")
+    counts = np.bincount(place, minlength=len(edges) + 1)
+    # a bin without a value, as between equal edges: where the value before it was
+    means = np.bincount(place, weights=values, minlength=len(edges) + 1) / np.maximum(counts, 1)
+    means[counts == 0] = np.concatenate([edges[:1], edges])[counts == 0]
     return {
         "edges": [float(edge) for edge in edges],
         "counts": counts.tolist(),
+        "means": means.tolist(),
+        "spread": float(values.std()),
         "missing": column.null_count(),
         "rows": len(column),
     }

@@ -1,6 +1,6 @@
 """Pictures of a run, as PNG. Every axis has its unit; every picture says the number to take away in its title."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ BLUE, ORANGE, GREY = "#1f6fb2", "#d9822b", "#7a7a7a"
 def learning_curve(history_csv: Path, picture: Path) -> None:
     """Validation MAE and training loss by epoch, from Lightning's log."""
     history = pl.read_csv(history_csv)
-    figure, (left, right) = _figure(2)
+    figure, (left, right) = new_figure(2)
     curve = history.drop_nulls("val/mae_s")
     epoch, mae_s = curve["epoch"].to_numpy() + 1, curve["val/mae_s"].to_numpy()
     best = int(mae_s.argmin())
@@ -31,12 +31,12 @@ def learning_curve(history_csv: Path, picture: Path) -> None:
         right.plot(losses["epoch"] + 1, losses[name], color=color, label=label, marker="o", markersize=3)
     right.set(title="Loss", xlabel="epoch", ylabel="loss, scaled units")
     right.legend(frameon=False)
-    _save(figure, picture)
+    save(figure, picture)
 
 
 def predicted_against_actual(predicted_s: Array, actual_s: Array, picture: Path) -> None:
     """How often each pair of promise and outcome happened, and the median outcome of each promise."""
-    figure, (axes,) = _figure(1)
+    figure, (axes,) = new_figure(1)
     minutes, actual = predicted_s[:, 1] / 60, actual_s / 60
     limit = float(np.quantile(actual, 0.995))
     shades = axes.hexbin(
@@ -49,33 +49,33 @@ def predicted_against_actual(predicted_s: Array, actual_s: Array, picture: Path)
     axes.set_title(f"Predicted against actual, MAE {np.abs(predicted_s[:, 1] - actual_s).mean():.1f} s")
     axes.legend(frameon=False, loc="upper left")
     figure.colorbar(shades, ax=axes, label="requests")
-    _save(figure, picture)
+    save(figure, picture)
 
 
-def interval_coverage(predicted_s: Array, actual_s: Array, hours: Array, picture: Path) -> None:
+def interval_coverage(predicted_s: Array, actual_s: Array, hours: NDArray[np.int64], picture: Path) -> None:
     """Share of pickups inside P10–P90, by the width promised and by the local hour; 80 % is the promise."""
-    figure, (left, right) = _figure(2)
+    figure, (left, right) = new_figure(2)
     inside = (actual_s >= predicted_s[:, 0]) & (actual_s <= predicted_s[:, 2])
     width_min = (predicted_s[:, 2] - predicted_s[:, 0]) / 60
     tenths = np.argsort(np.argsort(width_min)) * 10 // len(width_min)
     x = [width_min[tenths == k].mean() for k in np.unique(tenths)]
     left.plot(x, [inside[tenths == k].mean() for k in np.unique(tenths)], color=BLUE, marker="o")
     left.set(title=f"P10–P90 holds {inside.mean():.1%}", xlabel="promised width, min (tenths)", ylabel="share inside")
-    by_hour = [inside[hours.astype(int) == hour].mean() if (hours.astype(int) == hour).any() else np.nan
+    by_hour = [inside[hours == hour].mean() if (hours == hour).any() else np.nan
                for hour in range(24)]  # fmt: skip
     right.bar(range(24), by_hour, color=BLUE)
     right.set(title="by hour of request", xlabel="local hour", ylabel="share inside")
     for axes in (left, right):
         axes.axhline(0.8, color=ORANGE, linewidth=1)
         axes.set_ylim(0.6, 1.0)
-    _save(figure, picture)
+    save(figure, picture)
 
 
 def reliability(
     predicted_s: Array, actual_s: Array, slices: Mapping[str, Mapping[str, Any]], picture: Path, min_rows: int = 2000
 ) -> None:
     """Share of pickups below each promised quantile, overall and by tenths of the promise; coverage of every slice."""
-    figure, (left, right) = _figure(2)
+    figure, (left, right) = new_figure(2)
     levels = np.array([10, 50, 90])
     below = 100 * (actual_s[:, None] <= predicted_s)
     tenths = np.argsort(np.argsort(predicted_s[:, 1])) * 10 // len(actual_s)
@@ -95,18 +95,36 @@ def reliability(
     right.set_yticks(range(len(large)), [f"{name} ({len(values)})" for name, values in large.items()])
     right.set(title=f"P10–P90 by slice of {min_rows:,} rows or more", xlabel="pickups inside, %")
     right.invert_yaxis()
-    _save(figure, picture)
+    save(figure, picture)
 
 
 def competitors(errors_s: Mapping[str, float], picture: Path) -> None:
     """Test MAE of the network and what it is measured against."""
-    figure, (axes,) = _figure(1)
+    figure, (axes,) = new_figure(1)
     names = sorted(errors_s, key=lambda name: -errors_s[name])
     bars = axes.barh(names, [errors_s[n] for n in names], color=[ORANGE if n == "network" else BLUE for n in names])
     axes.bar_label(bars, fmt=" %.1f s")
     axes.set(title="Mean absolute error on the test part", xlabel="MAE, s")
     axes.margins(x=0.15)
-    _save(figure, picture)
+    save(figure, picture)
+
+
+def latency_against_load(
+    curves: Mapping[str, Sequence[tuple[float, float, float]]], goal_ms: float, goal_rps: float, picture: Path
+) -> None:
+    """(requests/s, p50 ms, p99 ms) of each setting by name, from the arrival of a request, beside the goal."""
+    figure, (axes,) = new_figure(1)
+    for color, (name, points) in zip((ORANGE, BLUE, GREY), curves.items(), strict=False):
+        rps, p50_ms, p99_ms = np.array(points).T
+        axes.plot(rps, p99_ms, color=color, marker="o", markersize=4, label=f"{name}: p99")
+        axes.plot(rps, p50_ms, color=color, marker=".", linestyle=":", label=f"{name}: p50")
+    axes.plot([goal_rps], [goal_ms], marker="*", markersize=14, color="black", linestyle="none", label="goal")
+    axes.axhline(goal_ms, color="black", linewidth=0.6)
+    axes.set(yscale="log", xlabel="requests/s arriving", ylabel="latency from arrival, ms")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_title(f"The goal: p99 of {goal_ms:g} ms at {goal_rps:g} requests/s")
+    figure.legend(frameon=False, fontsize=7, ncols=2, loc="outside lower center")
+    save(figure, picture)
 
 
 def _median_by_bin(x: Array, y: Array, n_bins: int = 20) -> tuple[list[float], list[float]]:
@@ -115,7 +133,8 @@ def _median_by_bin(x: Array, y: Array, n_bins: int = 20) -> tuple[list[float], l
     return [float(np.median(x[place == k])) for k in bins], [float(np.median(y[place == k])) for k in bins]
 
 
-def _figure(n_axes: int) -> tuple[Figure, list[Axes]]:
+def new_figure(n_axes: int) -> tuple[Figure, list[Axes]]:
+    """A figure of so many axes in a row, in the style of all our pictures."""
     with mpl.rc_context({"font.size": 9, "axes.titlesize": 10}):
         figure = Figure(figsize=(4.6 * n_axes + 0.6, 4.0), dpi=120, layout="constrained")
         axes = list(np.atleast_1d(figure.subplots(1, n_axes)))
@@ -124,6 +143,7 @@ def _figure(n_axes: int) -> tuple[Figure, list[Axes]]:
     return figure, axes
 
 
-def _save(figure: Figure, picture: Path) -> None:
+def save(figure: Figure, picture: Path) -> None:
+    """Writes the picture, its folder too."""
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture)

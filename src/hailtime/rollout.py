@@ -48,8 +48,8 @@ class Rollout:
         """
         if self.canary is None:
             return self.stable
-        digest = hashlib.blake2b(f"{self.canary}:{request_id}".encode(), digest_size=8).digest()
-        is_chosen = int.from_bytes(digest, "big") < self.canary_percent / 100 * 2**64
+        digest = hashlib.sha256(f"{self.canary}:{request_id}".encode()).digest()  # docs/protocol.md spells it out
+        is_chosen = int.from_bytes(digest[:4], "big") < self.canary_percent / 100 * 2**32
         return self.canary if is_chosen else self.stable
 
     def with_canary(self, version: int, percent: float) -> "Rollout":

@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 
 import numpy as np
 import pytest
+from benchmarks.proxy import Proxy
 from onnx import helper
 
 from hailtime.client import EtaClient, PredictionLog
@@ -129,9 +130,9 @@ def test_server_that_hangs_for_two_seconds(server, log):
         traffic = Traffic(client)
         with traffic.flowing():
             time.sleep(0.5)
-            os.kill(server._process.pid, signal.SIGSTOP)
+            os.kill(server.pid, signal.SIGSTOP)
             time.sleep(2)
-            os.kill(server._process.pid, signal.SIGCONT)
+            os.kill(server.pid, signal.SIGCONT)
             traffic.wait_until_back()
     traffic.check(log)
     assert traffic.paths().keys() == {"triton", "rule"}
@@ -146,41 +147,6 @@ def test_port_that_is_refused_from_the_start(run, tmp_path, log):
             time.sleep(2)
     traffic.check(log)
     assert traffic.paths().keys() == {"local"}
-
-
-class Proxy:
-    """Passes bytes on to a port, those of the answers `delay_s` later."""
-
-    def __init__(self, port):
-        self.delay_s, self._port = 0.0, port
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.url = f"127.0.0.1:{self._listening.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                near, _ = self._listening.accept()
-            except OSError:
-                return
-            far = socket.create_connection(("127.0.0.1", self._port))
-            threading.Thread(target=self._pass_on, args=(near, far, False), daemon=True).start()
-            threading.Thread(target=self._pass_on, args=(far, near, True), daemon=True).start()
-
-    def _pass_on(self, source, sink, is_answer):
-        try:
-            while content := source.recv(65536):
-                if is_answer:
-                    time.sleep(self.delay_s)
-                sink.sendall(content)
-        except OSError:
-            pass
-        for end in (source, sink):
-            with closing(end):
-                pass
-
-    def close(self):
-        self._listening.close()
 
 
 def test_server_that_is_slow(server, log):

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
@@ -20,7 +21,7 @@ from hailtime.serving.deploy import deploy
 from hailtime.serving.tls import ServerTls, Tls
 from hailtime.serving.triton import TritonServer
 from tests.tiny_run import write_tiny_run
-from tests.triton.asking import base_s, key_of
+from tests.triton.asking import ask, base_s, key_of, one_row
 
 pytestmark = pytest.mark.triton
 
@@ -98,10 +99,25 @@ def test_http_asks_for_the_key_as_well(live):
 def test_http_is_off_unless_a_port_is_given(serve, tmp_path):
     server = serve(tmp_path / "models")
     assert server.http_url is None
-    command = Path(f"/proc/{server._process.pid}/cmdline").read_bytes().split(b"\0")
+    command = Path(f"/proc/{server.pid}/cmdline").read_bytes().split(b"\0")
     assert b"--allow-http=false" in command
     with urllib.request.urlopen(server.metrics_url) as answer:
         assert answer.status == 200
+
+
+def test_nothing_of_a_request_is_in_the_servers_log(serve, tmp_path):
+    """Neither of one that is answered nor of those that are refused before and inside the model."""
+    server = serve(tmp_path / "models", log=tmp_path / "triton.log")
+    deploy(write_tiny_run(tmp_path / "run"), tmp_path / "models", server.url)
+    words = np.array([["a-riders-word", "standard"]])
+    ask(server.url, one_row(categorical=words))
+    for wrong in ({"numeric": np.zeros((1, 4), np.float32)}, {"numeric": np.zeros((2, 3), np.float32)}):
+        with pytest.raises(InferenceServerException):
+            ask(server.url, one_row(categorical=words, **wrong))
+    server.kill()
+    told = (tmp_path / "triton.log").read_text()
+    assert "pickup_eta" in told
+    assert "a-riders-word" not in told
 
 
 def test_server_listens_on_loopback_only(live):

@@ -114,7 +114,7 @@ def test_stop_leaves_no_process_and_no_shared_memory(serve, tmp_path):
 def test_stop_after_the_server_was_killed_ends_its_stubs(serve, tmp_path):
     server = serve(tmp_path / "models")
     deploy(write_tiny_run(tmp_path / "run"), tmp_path / "models", server.url)
-    os.kill(server._process.pid, signal.SIGKILL)
+    os.kill(server.pid, signal.SIGKILL)
     server.stop()
     time.sleep(0.1)
     assert not processes_of(server)

@@ -4,12 +4,12 @@ servers that are well, one after the other ──▶ the local model file ──
 """
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from hailtime.client.background import Background
 from hailtime.client.fallback import Fallback
 from hailtime.client.observing import Call, Counts, Observer, tell
 from hailtime.client.plan import NoCache, Plan
@@ -17,11 +17,16 @@ from hailtime.client.prediction import Prediction, Predictions
 from hailtime.client.prediction_log import NoLog
 from hailtime.client.question import Answer, Question, Rows
 from hailtime.client.servers import Servers, Settings
-from hailtime.client.steps import Steps
+from hailtime.client.steps import Background, Steps
 from hailtime.errors import DeadlineExceeded, PredictionError, RequestError
 from hailtime.schema import QUANTILES
 
 log = logging.getLogger(__name__)
+
+# Of all clients of this process, because its threads take turns whichever client they ask
+UNDER_WAY: set[Question] = set()
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=UNDER_WAY.clear)
 
 
 class Asking:
@@ -39,12 +44,13 @@ class Asking:
         shadows: Background,
     ) -> None:
         self.counts = Counts()
-        self.servers = Servers(transports, settings, self.counts, plans, shadows, self._learn, self._keep_shadow)
+        known = cache.load()
+        self.servers = Servers(transports, settings, self.counts, plans, shadows, self._learn, self._keep_shadow, known)
         self._settings, self._clock, self._observer = settings, settings.clock, observer
         self._fallback, self._cache, self._log = fallback, cache, prediction_log
         self._is_on_its_own = False
-        if (plan := cache.load()) is not None:
-            fallback.learn(plan)
+        if known is not None:
+            fallback.learn(known)
 
     def answer(self, rows: Mapping[str, Any] | Rows, request_id: str | None) -> Steps[Prediction | Predictions]:
         """What `predict` gives, or the error it raises."""
@@ -64,7 +70,8 @@ class Asking:
         return question.predictions(answer)
 
     def _answered(self, question: Question, until: float) -> Steps[Answer]:
-        kept_s = self._fallback.reserve_s(question.n_rows, self._settings.deadline_s)
+        kept_s = self._fallback.reserve_s(question.n_rows, self._settings.deadline_s, len(UNDER_WAY))
+        UNDER_WAY.add(question)
         try:
             answer = yield from self.servers.ask(question, until - kept_s, also_resting=kept_s == 0)
             self._tell_turn(False)
@@ -76,6 +83,8 @@ class Asking:
             fallback_answer = self._fallback.answer(question, until - self._clock())
             if fallback_answer is None:
                 raise
+        finally:
+            UNDER_WAY.discard(question)
         self._tell_turn(True, reason)
         return fallback_answer
 

@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Any, Self, cast, overload
 
 from hailtime.client.asking import Asking
-from hailtime.client.background import Background, BackgroundTasks, BackgroundThread
 from hailtime.client.batching import AsyncBatchingTransport, BatchingTransport
 from hailtime.client.connection import Headers, Tls
 from hailtime.client.fallback import Fallback
@@ -23,7 +22,7 @@ from hailtime.client.prediction import Prediction, Predictions
 from hailtime.client.prediction_log import NoLog, PredictionLog
 from hailtime.client.question import Rows
 from hailtime.client.servers import Settings
-from hailtime.client.steps import run, run_async
+from hailtime.client.steps import Background, BackgroundTasks, BackgroundThread, run, run_async
 from hailtime.client.transport import AsyncGrpcTransport, AsyncTransport, GrpcTransport, Transport
 from hailtime.errors import ConfigError
 

@@ -2,9 +2,11 @@
 
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-LOG_VERSION = 1
+LOG_VERSION = 2
 BUSY_S = 0.005  # a row of another process takes 50 µs; longer, and the row waits here for the next call
 
 _ANSWERS = """(
@@ -15,9 +17,12 @@ _TABLES = f"""
 CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS predictions {_ANSWERS};
 CREATE TABLE IF NOT EXISTS shadow_predictions {_ANSWERS};
+CREATE INDEX IF NOT EXISTS predictions_by_request ON predictions (request_id);
+CREATE INDEX IF NOT EXISTS predictions_by_time ON predictions (requested_at_s);
 CREATE TABLE IF NOT EXISTS actuals (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, request_id TEXT NOT NULL UNIQUE, pickup_time_s REAL NOT NULL,
-    reported_at_us INTEGER NOT NULL);
+    id INTEGER PRIMARY KEY AUTOINCREMENT, request_id TEXT NOT NULL UNIQUE, pickup_time_s REAL, cancelled_after_s REAL,
+    n_changed INTEGER NOT NULL, reported_at_us INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS actuals_by_time ON actuals (reported_at_us);
 INSERT OR IGNORE INTO schema_version SELECT {LOG_VERSION} WHERE NOT EXISTS (SELECT 1 FROM schema_version);
 """
 INSERT = {
@@ -25,9 +30,35 @@ INSERT = {
     " latency_s, features) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     for table in ("predictions", "shadow_predictions")
 }
-# The same word again changes nothing; another one gets a new id, so that who reads on by id sees it
-INSERT_ACTUAL = """INSERT OR REPLACE INTO actuals (request_id, pickup_time_s, reported_at_us) SELECT ?1, ?2, ?3
-    WHERE NOT EXISTS (SELECT 1 FROM actuals WHERE request_id = ?1 AND pickup_time_s = ?2)"""
+# The same word again changes nothing; another one gets a new id, so that who reads on by id sees it, and is counted
+INSERT_ACTUAL = """INSERT OR REPLACE INTO actuals
+    (request_id, pickup_time_s, cancelled_after_s, n_changed, reported_at_us)
+    SELECT ?1, ?2, ?3, coalesce((SELECT n_changed + 1 FROM actuals WHERE request_id = ?1), 0), ?4
+    WHERE NOT EXISTS (SELECT 1 FROM actuals
+        WHERE request_id = ?1 AND pickup_time_s IS ?2 AND cancelled_after_s IS ?3)"""
+# Of a log of release 1: its actuals had no cancelled rides
+_FROM_1 = """
+ALTER TABLE actuals RENAME TO actuals_1;
+CREATE TABLE actuals (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, request_id TEXT NOT NULL UNIQUE, pickup_time_s REAL, cancelled_after_s REAL,
+    n_changed INTEGER NOT NULL, reported_at_us INTEGER NOT NULL);
+INSERT INTO actuals SELECT id, request_id, pickup_time_s, NULL, 0, reported_at_us FROM actuals_1;
+DROP TABLE actuals_1;
+UPDATE schema_version SET version = 2;
+"""
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All statements or none."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 class LogFile:
@@ -64,6 +95,9 @@ class LogFile:
             connection.execute("PRAGMA wal_autocheckpoint = 0")
             connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
             (found,) = connection.execute("SELECT max(version) FROM schema_version").fetchone()
+            if found == 1:
+                connection.executescript(f"BEGIN IMMEDIATE; {_FROM_1} COMMIT;")
+                found = LOG_VERSION
             if found != LOG_VERSION:
                 raise sqlite3.DatabaseError(f"it is a log of version {found}, this release writes {LOG_VERSION}")
             self._opened = self._identity()

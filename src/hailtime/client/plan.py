@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import threading
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -74,11 +75,14 @@ class PlanCache(NoCache):
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._kept: ModelConfig | None = None
 
     def load(self) -> Plan | None:
         try:
             entries = json.loads(self._path.read_text())
-            return Plan.from_config(ModelConfig(int(entries["max_batch_size"]), dict(entries["parameters"])))
+            plan = Plan.from_config(ModelConfig(int(entries["max_batch_size"]), dict(entries["parameters"])))
+            self._kept = plan.config
+            return plan
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, HailtimeError) as error:
@@ -87,11 +91,14 @@ class PlanCache(NoCache):
 
     def store(self, config: ModelConfig) -> None:
         """Whole or not at all; that it failed is told, and changes nothing else."""
+        if config == self._kept:
+            return
         content = json.dumps({"max_batch_size": config.max_batch_size, "parameters": dict(config.parameters)}, indent=1)
-        beside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        beside = self._path.with_name(f".{self._path.name}.{os.getpid()}.{threading.get_ident()}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             beside.write_text(content)
             beside.replace(self._path)
+            self._kept = config
         except OSError as error:
             log.warning("the plan could not be kept in %s: %s", self._path, error)

@@ -5,7 +5,8 @@
     log.report_actual(answer.request_id, pickup_time_s=412.0)  # when the driver was there; also from another process
 
 Three tables, each to be read on from the last `id` seen: `predictions` (every answer, there before the caller has it),
-`shadow_predictions` (what a shadow version said beside it) and `actuals` (the last word on each request).
+`shadow_predictions` (what a shadow version said beside it) and `actuals` (the last word on each request, also that it
+was cancelled).
 """
 
 import logging
@@ -14,14 +15,14 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from hailtime.client.log_rows import RowMaker
-from hailtime.client.log_tables import BUSY_S, INSERT, INSERT_ACTUAL, LogFile
+from hailtime.client.log_tables import BUSY_S, INSERT, INSERT_ACTUAL, LogFile, transaction
 from hailtime.client.question import Answer, Question
 from hailtime.errors import ConfigError, LogError
 
@@ -117,16 +118,32 @@ class PredictionLog(NoLog):
 
         LogError when it is not in the file: report it again later.
         """
-        is_number = isinstance(pickup_time_s, (int, float)) and not isinstance(pickup_time_s, bool)
-        if not (request_id and isinstance(request_id, str) and is_number and 0 <= pickup_time_s < math.inf):
-            raise LogError(f"an actual is a request id and seconds from 0, got {request_id!r} and {pickup_time_s!r}")
+        self.report_actuals([(request_id, pickup_time_s)])
+
+    def report_cancelled(self, request_id: str, after_s: float) -> None:
+        """The ride was given up after so many seconds, so nobody will know how long the driver would have taken.
+
+        Counted apart from arrivals: who waits long cancels more often, so what arrived is not a fair sample.
+        """
+        self._report([(_checked(request_id, after_s), None, float(after_s))])
+
+    def report_actuals(self, actuals: Iterable[tuple[str, float]]) -> None:
+        """Request ids and seconds, such as a trips table of yesterday; all of them in one transaction or none."""
+        self._report([(_checked(request_id, seconds), float(seconds), None) for request_id, seconds in actuals])
+
+    def _report(self, words: list[tuple[str, float | None, float | None]]) -> None:
+        now_us = time.time_ns() // 1000
         with self._reporting:
             try:
-                values = (request_id, float(pickup_time_s), time.time_ns() // 1000)
-                self._actuals.connection().execute(INSERT_ACTUAL, values)
+                connection = self._actuals.connection()
+                with transaction(connection):
+                    connection.executemany(INSERT_ACTUAL, [(*word, now_us) for word in words])
             except (sqlite3.Error, OSError) as error:
                 self._actuals.close()
-                raise LogError(f"the actual of {request_id} could not be written to {self.path}: {error}") from error
+                first = words[0][0] if words else ""
+                raise LogError(
+                    f"{len(words)} actuals from {first} on could not be written to {self.path}: {error}"
+                ) from error
 
     def _write(self, rows: list[Row]) -> None:
         while self._late:
@@ -150,15 +167,9 @@ class PredictionLog(NoLog):
             ((table, values),) = rows
             connection.execute(INSERT[table], values)
             return
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(connection):
             for table, insert in INSERT.items():
                 connection.executemany(insert, [values for where, values in rows if where == table])
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
 
     def _failed(self, rows: list[Row], error: Exception) -> None:
         self._keep(rows)
@@ -199,3 +210,10 @@ class PredictionLog(NoLog):
                 log.debug("no checkpoint of %s: %s", self.path, error)
             self._n_checkpointed = self.n_written
             self._is_due.clear()
+
+
+def _checked(request_id: str, seconds: float) -> str:
+    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not (request_id and isinstance(request_id, str) and is_number and 0 <= seconds < math.inf):
+        raise LogError(f"an actual is a request id and seconds from 0, got {request_id!r} and {seconds!r}")
+    return request_id

@@ -1,8 +1,8 @@
 """One `predict`: its rows, the id they are drawn and logged by, and the answer on its way back."""
 
 import secrets
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,31 @@ class Answer(NamedTuple):
     path: AnswerPath
     packed: PackedRows
     schema: Schema
+
+
+class MadeIds(Sequence[str]):
+    """`call/0`, `call/1`, ...: made when somebody looks, which takes 0.1 ms for 1,024."""
+
+    def __init__(self, call_id: str, places: range) -> None:
+        self._call_id, self._places = call_id, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> "MadeIds": ...
+    def __getitem__(self, place: int | slice) -> "str | MadeIds":
+        if isinstance(place, slice):
+            return MadeIds(self._call_id, self._places[place])
+        return f"{self._call_id}/{self._places[place]}"
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"{self._call_id}/{place}" for place in self._places)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
 
 
 class Question:
@@ -53,7 +78,7 @@ class Question:
         """One a row: its own, else this call's with the row's place."""
         if self.is_one:
             return (self.request_id,)
-        made = [f"{self.request_id}/{place}" for place in range(self.n_rows)]
+        made = MadeIds(self.request_id, range(self.n_rows))
         return [own or other for own, other in zip(self._row_ids, made, strict=True)] if self._row_ids else made
 
     def predictions(self, answer: Answer) -> Prediction | Predictions:

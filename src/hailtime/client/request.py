@@ -16,11 +16,22 @@ from typing import Any, Protocol, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from hailtime.client.request_values import Wrong, numbers_of, shown, texts_of, times_of, to_numbers, to_texts, to_times
+from hailtime.client.request_values import (
+    Wrong,
+    numbers_of,
+    shown,
+    texts_of,
+    times_of,
+    to_epoch_s,
+    to_numbers,
+    to_texts,
+    to_times,
+)
 from hailtime.errors import RequestError, did_you_mean
 from hailtime.schema import Column, Schema
 
 MAX_TOLD = 5  # problems an error lists; the rest is a count
+USUAL = frozenset({float, int, type(None)})
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -60,12 +71,15 @@ class RowPacker:
         self._needed = frozenset(schema.input_names)
         self._allowed = self._needed | {schema.id, schema.target}
         self._low, self._high = _limits(schema.numeric)
+        self._ranges = tuple(zip(self._low.tolist(), self._high.tolist(), strict=True))
         self._numbers_of = _getter(schema.numeric_names)
         self._texts_of = _getter(schema.categorical_names)
         self._time_of = itemgetter(schema.requested_at)
 
     def pack(self, rows: Mapping[str, Any] | Sequence[Mapping[str, Any]] | Frame) -> PackedRows:
         """RequestError listing what is wrong with the rows."""
+        if type(rows) is dict and (packed := self._pack_usual(rows)) is not None:
+            return packed
         if isinstance(rows, Mapping):
             return self._pack_dicts([rows])
         if isinstance(rows, list | tuple):
@@ -75,12 +89,17 @@ class RowPacker:
         raise RequestError(f"rows must be a dict, a list of dicts or a pandas or Polars frame, got {shown(rows)}")
 
     def ids(self, rows: Mapping[str, Any] | Sequence[Mapping[str, Any]] | Frame) -> Sequence[str]:
-        """The id of each row, "" where it has none; nothing when no row has one. RequestError for what is no id."""
+        """Of rows that were packed: each one's id, "" where it has none; nothing when no row has one.
+
+        RequestError for what is no id.
+        """
         name = self.schema.id
         given: list[Any]
         if isinstance(rows, Mapping):
             given = [rows.get(name)]
         elif isinstance(rows, list | tuple):
+            if set(map(len, rows)) == {len(self._needed)}:  # they were packed, so that there is nothing else in them
+                return ()
             given = [row.get(name) for row in rows]
         else:
             given = rows[name].to_list() if is_frame(rows) and name in rows.columns else []
@@ -95,6 +114,28 @@ class RowPacker:
         numeric = np.full((1, len(self.schema.numeric)), np.nan, np.float32)
         categorical = np.full((1, len(self.schema.categorical)), "", object)
         return PackedRows(numeric, categorical, np.array([[now_s]], np.int64))
+
+    def _pack_usual(self, row: dict[str, Any]) -> PackedRows | None:
+        """One row of the usual types, in order; None where more is to be looked at.
+
+        Between two answers of a server the caches are cold, and what counts is how much code runs: 25 µs a row where
+        the way of many rows took 71.
+        """
+        try:
+            numbers, texts, asked_s = self._numbers_of(row), self._texts_of(row), to_epoch_s(self._time_of(row))
+        except (KeyError, ValueError):
+            return None
+        if len(row) != len(self._needed) or not USUAL.issuperset(map(type, numbers)):
+            return None
+        for value, (low, high) in zip(numbers, self._ranges, strict=True):
+            if value is not None and not low <= value <= high and value == value:
+                return None
+        if None in texts:
+            texts = tuple("" if text is None else text for text in texts)
+        if not all(type(text) is str and text.isascii() for text in texts):
+            return None
+        asked = np.array(((asked_s,),), np.int64)
+        return PackedRows(np.array((numbers,), np.float32), np.array((texts,), object), asked)
 
     def _pack_dicts(self, rows: Sequence[Mapping[str, Any]]) -> PackedRows:
         """Values row after row, each kind in one go: 1.5 µs a row where one function call a value took 9."""

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from hailtime.errors import ConfigError, DataError, did_you_mean
-from hailtime.preparation.clean import CleaningReport, Finding
 from hailtime.preparation.declared_rules import read_rules
+from hailtime.preparation.findings import CleaningReport, Finding
 from hailtime.preparation.rules import implied_names
 from hailtime.schema import Schema
 

@@ -9,63 +9,27 @@ came is mended before all of them, one rule after the other: clocks, time zones,
 mended before the other declared rules look: a driver at 0, 0 has no known place, and is not one who drove too fast.
 
 `clean_rows` looks at every row by itself, so a table may come to it in pieces whose findings are added up
-(`add_findings`); `drop_duplicates` must see all rows that are alike at once.
+(`findings.add_findings`); `drop_duplicates` must see all rows that are alike at once.
 
 Everything here is written once for every engine (Narwhals): no index, no row order, no hash of an engine's own.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import narwhals as nw
 
-from hailtime.errors import ConfigError, DataError
+from hailtime.errors import ConfigError
 from hailtime.preparation.conform import AnyFrame, Kind, collected, conform, kept, read_frame
 from hailtime.preparation.declared_rules import read_rules
+from hailtime.preparation.findings import CleaningReport, Finding, finding_of, first_row, shown_columns
 from hailtime.preparation.rules import KINDS, Check, Duplicate, Severity, missing_checks, range_checks, time_check
 from hailtime.schema import MICROSECONDS_PER_SECOND, Column, Schema
 
 ARRIVED_AT = "arrived_at"  # the raw column a missing target is computed from
 _RULE, _ROWS = "_rule", "_rows"  # helper columns; a schema's columns cannot begin with an underscore
 _GOOD = -1  # in the helper column: no rule caught the row
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one rule caught: how many of the raw rows, and one of them with the values that broke the rule."""
-
-    name: str
-    kind: str
-    severity: Severity
-    meaning: str
-    rows: int = 0
-    share: float = 0.0
-    example: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class CleaningReport:
-    """Rows in, rows out and what every rule did, also those that caught nothing."""
-
-    rows_in: int
-    rows_out: int
-    findings: tuple[Finding, ...]
-
-    @classmethod
-    def of(cls, rows_in: int, findings: Iterable[Finding]) -> "CleaningReport":
-        """The findings with their shares of the raw rows, what drops rows first. DataError when no row is left."""
-        shared = [replace(finding, share=finding.rows / max(rows_in, 1)) for finding in findings]
-        drops = [finding for finding in shared if finding.severity in ("select", "drop")]
-        rest = [finding for finding in shared if finding.severity not in ("select", "drop")]
-        report = cls(rows_in, rows_in - sum(finding.rows for finding in drops), (*drops, *rest))
-        _check_something_is_left(report)
-        return report
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for report.json."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -160,16 +124,6 @@ def drop_duplicates(rows: Any, plan: CleaningPlan) -> tuple[Any, list[Finding]]:
     return _to_native(frame), findings
 
 
-def add_findings(some: Sequence[Finding], more: Sequence[Finding]) -> list[Finding]:
-    """Findings of the same rules over two pieces of a table: rows added, the smaller example kept."""
-    if not some:
-        return list(more)
-    return [
-        replace(a, rows=a.rows + b.rows, example=_smaller(a.example, b.example))
-        for a, b in zip(some, more, strict=True)
-    ]
-
-
 def mend_conditions(trips: Any, schema: Schema) -> tuple[Any, list[Finding]]:
     """The same trips with the joined columns held to their ranges, for after the join; shares are not filled in."""
     checks = range_checks(column for column in schema.columns if column.condition is not None)
@@ -225,9 +179,9 @@ def _count_caught(frame: AnyFrame, checks: Sequence[Check], schema: Schema) -> t
     """What each rule caught first, by the places in `_RULE`, and how many rows there are."""
     counts = collected(frame.group_by(_RULE).agg(nw.len().alias(_ROWS)))
     rows = dict(zip(counts[_RULE].to_list(), counts[_ROWS].to_list(), strict=True))
-    caught = kept(frame.filter(nw.col(_RULE) != _GOOD).select(_RULE, *_shown(checks, schema)))
+    caught = kept(frame.filter(nw.col(_RULE) != _GOOD).select(_RULE, *shown_columns(checks, schema)))
     findings = [
-        _finding(check, int(rows.get(place, 0)), caught, nw.col(_RULE) == place, schema)
+        finding_of(check, int(rows.get(place, 0)), caught, nw.col(_RULE) == place, schema)
         for place, check in enumerate(checks)
     ]
     return findings, int(sum(rows.values()))
@@ -251,7 +205,7 @@ def _drop_duplicates(frame: AnyFrame, rule: Duplicate, schema: Schema) -> tuple[
     marked = frame.join(repeated, on=by, how="left")
     alike = marked.filter(~nw.col(_ROWS).is_null())
     parts: list[Any] = [marked.filter(nw.col(_ROWS).is_null()), alike.unique(by, keep="first", order_by=order)]
-    example = _first_row(alike, list(dict.fromkeys([schema.id, *by, schema.requested_at])))
+    example = first_row(alike, list(dict.fromkeys([schema.id, *by, schema.requested_at])))
     return nw.concat([part.select(*names) for part in parts]), replace(finding, rows=n_alike - n_kept, example=example)
 
 
@@ -274,47 +228,15 @@ def _mend(frame: AnyFrame, checks: Sequence[Check], schema: Schema) -> tuple[Any
     if not checks:
         return frame, []
     masks = {f"_{check.name}": check.caught & (nw.col(_RULE) == _GOOD) for check in checks}
-    marked = frame.select(*_shown(checks, schema), **masks)
+    marked = frame.select(*shown_columns(checks, schema), **masks)
     counts = collected(marked.select(nw.col(*masks).cast(nw.Int64).sum()))
     caught = kept(marked.filter(nw.any_horizontal(*masks, ignore_nulls=True)))
     findings = [
-        _finding(check, int(counts[mask].item() or 0), caught, nw.col(mask), schema)
+        finding_of(check, int(counts[mask].item() or 0), caught, nw.col(mask), schema)
         for check, mask in zip(checks, masks, strict=True)
     ]
     mended = {name: values for check in checks for name, values in check.mends.items()}
     return frame.with_columns(**mended) if mended else frame, findings
-
-
-def _finding(check: Check, rows: int, frame: AnyFrame, caught: nw.Expr, schema: Schema) -> Finding:
-    example = _first_row(frame.filter(caught), _shown([check], schema)) if rows else None
-    return Finding(check.name, check.kind, check.severity, check.meaning, rows, example=example)
-
-
-def _shown(checks: Sequence[Check], schema: Schema) -> list[str]:
-    """The columns that examples are made of."""
-    return list(dict.fromkeys([schema.id, *(name for check in checks for name in check.columns)]))
-
-
-def _first_row(frame: AnyFrame, columns: list[str]) -> dict[str, Any]:
-    """The smallest row: the same one in any engine and any row order."""
-    row = collected(frame.select(*columns).sort(*columns).head(1))
-    return {name: _plain(row[name].to_list()[0]) for name in columns}
-
-
-def _plain(value: Any) -> Any:
-    """A value JSON can hold; pandas shows a missing one as NaN."""
-    if isinstance(value, float) and math.isnan(value):
-        return None
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return int(value)  # a time with gaps is a float in pandas
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
-def _smaller(a: dict[str, Any] | None, b: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Of two examples the one that would come first in a table sorted by their columns, as in `_first_row`."""
-    if a is None or b is None:
-        return a or b
-    return min(a, b, key=lambda example: [(value is not None, value) for value in example.values()])
 
 
 def _check_names(rules: Sequence[Check | Duplicate]) -> None:
@@ -322,18 +244,6 @@ def _check_names(rules: Sequence[Check | Duplicate]) -> None:
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise ConfigError(f"a rule needs a name of its own; {', '.join(sorted(twice))} is taken by the schema's rules")
-
-
-def _check_something_is_left(report: CleaningReport) -> None:
-    if report.rows_in == 0:
-        raise DataError("there is no trip to clean: the table has 0 rows")
-    if report.rows_out > 0:
-        return
-    worst = max(report.findings, key=lambda finding: finding.rows)
-    raise DataError(
-        f"no trip is left after cleaning: {worst.rows} of {report.rows_in} fell to the rule {worst.name} "
-        f"({worst.meaning}), for example {worst.example}"
-    )
 
 
 def _to_native(frame: AnyFrame) -> Any:

@@ -15,7 +15,7 @@ import logging
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ import polars as pl
 from hailtime.errors import ConfigError, did_you_mean
 from hailtime.preparation.ahead import ahead
 from hailtime.preparation.budget import check_budget, read_budget
-from hailtime.preparation.clean import CleaningReport, Finding, add_findings, cleaning_plan
+from hailtime.preparation.clean import cleaning_plan
 from hailtime.preparation.declared_rules import read_rules
 from hailtime.preparation.engines import ENGINES, LocalEngine
+from hailtime.preparation.findings import CleaningReport, Finding, add_findings
 from hailtime.preparation.join import keys_of, tables_of
 from hailtime.preparation.leakage import check_leakage, find_leaks, read_leakage, sample_rows
 from hailtime.preparation.page import write_page
@@ -94,7 +95,16 @@ def check_settings(settings: Mapping[str, Any]) -> Schema:
     read_leakage(settings, schema)
     keys_of(schema, settings.get("conditions") or {})
     read_split(settings["split"], schema)
+    _check_slices(settings.get("slices") or [], schema)
     return schema
+
+
+def _check_slices(slices: Sequence[str], schema: Schema) -> None:
+    """The columns that evaluation will cut errors by are there."""
+    inputs = (*schema.numeric_names, *schema.categorical_names)
+    for name in slices:
+        if name not in inputs:
+            raise ConfigError(f"slices names inputs of the schema, and has {name!r}{did_you_mean(str(name), inputs)}")
 
 
 def _prepare_into(
@@ -167,18 +177,25 @@ def _write_parts(
                 found = worker.join(block)
             yield found
 
-    def written(block: tuple[pl.DataFrame, list[Finding]]) -> list[Finding]:
+    def written(block: tuple[pl.DataFrame, list[Finding]]) -> tuple[dict[str, pl.DataFrame], list[Finding]]:
         hits.update(_count_hits(block[0], schema))
-        for part, mask in masks.items():
-            with watch.time("write"):
-                of_part = block[0].filter(mask).select(columns)
+        with watch.time("write"):
+            by_part = {part: block[0].filter(mask).select(columns) for part, mask in masks.items()}
+            for part, of_part in by_part.items():
                 writer.write(part, of_part)
+        return by_part, block[1]
+
+    def counted(block: tuple[dict[str, pl.DataFrame], list[Finding]]) -> list[Finding]:
+        for part, of_part in block[0].items():
+            with watch.time("digest"):
+                writer.digest(part, of_part)
             with watch.time("profile"):
                 profile.add(part, of_part)
         return block[1]
 
-    # one thread writes: blocks of a part follow each other
-    findings = reduce(add_findings, ahead(written, joined(), n_threads=1), list[Finding]())
+    # one thread writes and one counts: blocks of a part follow each other
+    in_parts = ahead(written, joined(), n_threads=1)
+    findings = reduce(add_findings, ahead(counted, in_parts, n_threads=1), list[Finding]())
     return findings, hits
 
 

@@ -10,21 +10,15 @@ import narwhals as nw
 import polars as pl
 
 from hailtime.preparation.ahead import ahead
-from hailtime.preparation.clean import (
-    CleaningPlan,
-    Finding,
-    add_findings,
-    clean_rows,
-    drop_duplicates,
-    mend_conditions,
-)
+from hailtime.preparation.clean import CleaningPlan, clean_rows, drop_duplicates, mend_conditions
+from hailtime.preparation.findings import Finding, add_findings
 from hailtime.preparation.join import ConditionJoin
 from hailtime.preparation.prepared import types_of
 from hailtime.preparation.profile import Profile
 from hailtime.preparation.repeats import Repeats
 from hailtime.preparation.stopwatch import Stopwatch
-from hailtime.preparation.time_order import BLOCK_ROWS, TimeOrder
-from hailtime.sources import RawData
+from hailtime.preparation.time_order import TimeOrder
+from hailtime.sources import BLOCK_ROWS, RawData
 
 ENGINES: dict[str, Callable[[pl.DataFrame], Any]] = {"polars": lambda frame: frame, "pandas": pl.DataFrame.to_pandas}
 

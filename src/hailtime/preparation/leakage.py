@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 
 from hailtime.errors import ConfigError, DataError, did_you_mean
+from hailtime.preparation.ahead import ahead
 from hailtime.preparation.leakage_scores import Floats, Ints, Outcomes, ranks
 from hailtime.schema import MICROSECONDS_PER_SECOND, Schema
 
@@ -81,8 +82,9 @@ def find_leaks(rows: pl.DataFrame, schema: Schema, allowed: tuple[str, ...] = ()
     suspicions: list[Suspicion] = []
     if rows.height >= LEAST_ROWS:
         outcomes = _outcomes(rows, schema)
-        for name in (*schema.numeric_names, *schema.categorical_names):
-            known, found = _judge(rows[name], outcomes, schema.target)
+        names = (*schema.numeric_names, *schema.categorical_names)
+        judged = ahead(lambda name: _judge(rows[name], outcomes, schema.target), names)
+        for name, (known, found) in zip(names, judged, strict=True):
             columns[name] = known
             suspicions += [replace(one, is_allowed=name in allowed) for one in found]
     return {"rows": rows.height, "columns": columns, "suspicions": [asdict(one) for one in suspicions]}
@@ -100,7 +102,7 @@ def check_leakage(leakage: Mapping[str, Any]) -> None:
         )
 
 
-def _judge(column: pl.Series, outcomes: Outcomes, target: str) -> tuple[dict[str, float], Iterator[Suspicion]]:
+def _judge(column: pl.Series, outcomes: Outcomes, target: str) -> tuple[dict[str, float], list[Suspicion]]:
     """What a column tells of the target, and the suspicions against it."""
     x: Any = column.to_numpy() if column.dtype.is_numeric() else column
     told, explained = outcomes.told(x)
@@ -108,12 +110,13 @@ def _judge(column: pl.Series, outcomes: Outcomes, target: str) -> tuple[dict[str
     rank = ranks(values)
     known = {"explained": round(explained, 4), "rank_correlation": round(outcomes.rank_correlation(rank), 4)}
     name = column.name
-    return known, chain(
+    found = chain(
         _tells(name, target, known),
         _ends_later(name, target, values, outcomes),
         *(_equals_later(name, target, rank, outcomes, group) for group in outcomes.groups),
         *(_knows_later(name, rank, outcomes, group) for group in outcomes.groups),
     )
+    return known, list(found)
 
 
 def _tells(name: str, target: str, known: Mapping[str, float]) -> Iterator[Suspicion]:

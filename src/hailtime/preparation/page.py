@@ -82,7 +82,7 @@ def _rules(report: Report) -> str:
             f"{f['rows']:,}",
             _share(f["share"]),
             "" if (limit := limit_of(f, budget)) is None else f"{limit:.1%}",
-            f"{escape(f['meaning'])}<br><small>such as {escape(_example(f['example']))}</small>",
+            f"{escape(f['meaning'])}<br><small>such as {escape(example_text(f['example']))}</small>",
         ]
         for f in loud
     ]
@@ -218,7 +218,7 @@ def _number_words(column: Mapping[str, Any]) -> str:
     return f"{number(figures['min'])} to {number(figures['max'])}{unit}, median {number(figures['p50'])}"
 
 
-def _example(example: Mapping[str, Any] | None) -> str:
+def example_text(example: Mapping[str, Any] | None) -> str:
     """`request_id r1, requested_at 2026-01-12 12:00:00 UTC, pickup_time_s —`."""
     return ", ".join(f"{name} {_shown(name, value)}" for name, value in (example or {}).items())
 

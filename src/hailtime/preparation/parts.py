@@ -3,12 +3,17 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from hailtime.preparation.split import PARTS, utc_text
 from hailtime.schema import Schema
+
+_NO_TEXT = 2**32 - 1  # the length of a missing text
+_AT_ONCE = 16_384  # numbers; 131 kB stay in a core's cache
 
 
 class PartWriter:
@@ -30,11 +35,14 @@ class PartWriter:
         path = self._folder / part / f"{self._files[part]:05}.parquet"
         # level 1: half the time of the default level for 4 % more space (measured on simulated trips)
         rows.write_parquet(path, compression="zstd", compression_level=1, metadata=self._metadata)
-        self._digests[part].add(rows)
         times = rows[self._time]
         self._spans[part] = (self._spans.get(part, (times[0], 0))[0], times[-1])
         self.rows[part] += rows.height
         self._files[part] += 1
+
+    def digest(self, part: str, rows: pl.DataFrame) -> None:
+        """Adds a written block to the fingerprint; blocks of a part come in the order of time."""
+        self._digests[part].add(rows)
 
     def fingerprint(self) -> str:
         """16 hex digits over the content of all parts."""
@@ -68,8 +76,10 @@ class PartDigest:
         self._n_rows += rows.height
         for column in rows.iter_columns():
             name = f"{self._part}.{column.name}:{column.dtype}"
-            for kind, block in _value_bytes(column):
-                self._columns.setdefault(f"{name}:{kind}", hashlib.sha256()).update(block)
+            for kind, values in _bytes_of(column):
+                digest = self._columns.setdefault(f"{name}:{kind}", hashlib.sha256())
+                for values_bytes in values:
+                    digest.update(values_bytes)
 
     def digest(self) -> bytes:
         whole = hashlib.sha256(f"{self._part}:{self._n_rows}".encode())
@@ -78,19 +88,28 @@ class PartDigest:
         return whole.digest()
 
 
-def _value_bytes(column: pl.Series) -> Iterator[tuple[str, memoryview | bytes]]:
-    """Which values are missing, and the others, texts with their lengths. How a missing one is stored is left out."""
-    yield "missing", np.ascontiguousarray(column.is_null().to_numpy()).data
+Bytes = memoryview | bytes
+
+
+def _bytes_of(column: pl.Series) -> Iterator[tuple[str, Iterator[Bytes]]]:
+    """The values of a column; texts as their lengths and their bytes. How a missing one is stored is left out."""
     if column.dtype == pl.String:
-        texts = column.fill_null("")
-        yield "lengths", np.ascontiguousarray(texts.str.len_bytes().to_numpy(), dtype="<i8").data
-        yield "texts", _text_bytes(texts)
+        lengths = column.str.len_bytes().fill_null(_NO_TEXT).to_numpy()
+        yield "lengths", iter([np.ascontiguousarray(lengths, "<u4").data])
+        yield "texts", iter([_text_bytes(column.fill_null(""))])
     else:
-        values = np.asarray(column.fill_null(0).to_numpy(), dtype="<i8" if column.dtype == pl.Int64 else "<f8")
-        yield "values", np.ascontiguousarray(values + 0).data  # + 0 makes -0.0 and 0.0 one number
+        yield "values", _number_bytes(column.to_numpy())  # a missing number is NaN, which no number here is
 
 
-def _text_bytes(texts: pl.Series) -> bytes | memoryview:
+def _number_bytes(values: NDArray[Any]) -> Iterator[Bytes]:
+    """A few at a time through one small buffer: measured, half the time of a copy of the column."""
+    buffer = np.empty(_AT_ONCE, "<i8" if values.dtype.kind == "i" else "<f8")
+    for start in range(0, len(values), _AT_ONCE):
+        some = values[start : start + _AT_ONCE]
+        yield np.add(some, 0, out=buffer[: len(some)]).data  # + 0 makes -0.0 and 0.0 one number
+
+
+def _text_bytes(texts: pl.Series) -> Bytes:
     """All texts one after another: the data buffer of Arrow's plain layout."""
     arrow = texts.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     offsets, data = arrow.buffers()[1:3]

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from hailtime.errors import DataError
-from hailtime.preparation.clean import CleaningPlan, Finding, clean_rows, drop_duplicates, mend_conditions
+from hailtime.preparation.clean import CleaningPlan, clean_rows, drop_duplicates, mend_conditions
+from hailtime.preparation.findings import Finding
 from hailtime.preparation.join import ConditionJoin
 from hailtime.preparation.profile import Profile
 from hailtime.preparation.spark_session import spark_session

@@ -12,8 +12,8 @@ from hailtime.rollout import Rollout
 from hailtime.schema import MODEL_NAME, QUANTILES, Schema
 from hailtime.serving.durable import store_file
 from hailtime.serving.places import CONFIG, model_folder
+from hailtime.serving.settings import MAX_BATCH_SIZE, Settings
 
-MAX_BATCH_SIZE = 4096
 TRIAL = "-trial"  # ends the revision of a config that only the server knows
 
 
@@ -45,6 +45,14 @@ class Served:
         _set_plan(config, versions, rollout)
         return Served.from_text(text_format.MessageToString(config))
 
+    def with_settings(self, settings: Settings | None) -> "Served":
+        """The same config with other instances, threads and batching; None leaves them as they are."""
+        if settings is None:
+            return self
+        config = text_format.Parse(self.text, model_config_pb2.ModelConfig())
+        settings.put_into(config)
+        return Served.from_text(text_format.MessageToString(config))
+
     def with_rule(self, rule: str) -> "Served":
         """The same config with the rule that clients fall back to."""
         config = text_format.Parse(self.text, model_config_pb2.ModelConfig())
@@ -61,16 +69,8 @@ def new_revision() -> str:
     return secrets.token_hex(6)
 
 
-def write_config(
-    schema: Schema,
-    versions: tuple[int, ...],
-    rollout: Rollout,
-    *,
-    n_instances: int = 1,
-    n_threads: int = 1,
-    on_gpu: bool = False,
-) -> str:
-    """The text of a config.pbtxt. One thread an instance is fastest at batch 1, so scale by instances."""
+def write_config(schema: Schema, versions: tuple[int, ...], rollout: Rollout, settings: Settings | None = None) -> str:
+    """The text of a config.pbtxt; `settings`: None for the defaults."""
     config = model_config_pb2.ModelConfig(name=MODEL_NAME, backend="onnxruntime", max_batch_size=MAX_BATCH_SIZE)
     for name, kind, width in (
         ("numeric", model_config_pb2.TYPE_FP32, len(schema.numeric)),
@@ -79,21 +79,24 @@ def write_config(
     ):
         config.input.add(name=name, data_type=kind, dims=[width])
     config.output.add(name="pickup_time_s", data_type=model_config_pb2.TYPE_FP32, dims=[len(QUANTILES)])
-    group = model_config_pb2.ModelInstanceGroup
-    config.instance_group.add(count=n_instances, kind=group.KIND_GPU if on_gpu else group.KIND_CPU)
-    config.dynamic_batching.SetInParent()  # no delay: a batch is what waits while the model is busy
-    config.parameters["intra_op_thread_count"].string_value = str(n_threads)
     config.parameters["schema"].string_value = schema.to_json()
+    (settings or Settings()).put_into(config)
     _set_plan(config, versions, rollout)
     return text_format.MessageToString(config)
 
 
-def trial_config(schema: Schema, before: Served | None, versions: tuple[int, ...]) -> str:
-    """The config as JSON that has these versions loaded while the plan stays as it is.
+def trial_config(
+    schema: Schema, before: Served | None, versions: tuple[int, ...], settings: Settings | None = None
+) -> str:
+    """The config as JSON that has these versions loaded, by these settings, while the plan stays as it is.
 
     Where nothing is served yet it has no plan at all, so that no client is sent to a version before it proved itself.
     """
-    text = before.text if before else write_config(schema, versions, Rollout(versions[0]))
+    text = (
+        before.with_settings(settings).text
+        if before
+        else write_config(schema, versions, Rollout(versions[0]), settings)
+    )
     config = text_format.Parse(text, model_config_pb2.ModelConfig())
     config.version_policy.specific.versions[:] = versions
     config.parameters["revision"].string_value = (before.revision if before else "") + TRIAL

@@ -13,7 +13,8 @@ from tritonclient.utils import InferenceServerException
 from hailtime.errors import DeployError
 from hailtime.schema import MODEL_NAME
 from hailtime.serving.access import KEY_HEADER, KEY_VARIABLE, key_file, read_key
-from hailtime.serving.config_file import MAX_BATCH_SIZE, Served, store_config
+from hailtime.serving.config_file import Served, store_config
+from hailtime.serving.settings import MAX_BATCH_SIZE
 from hailtime.serving.tls import Tls
 
 KINDS = {"numeric": "FP32", "categorical": "BYTES", "requested_at": "INT64"}

@@ -17,6 +17,7 @@ from hailtime.serving.history import Action, new_change
 from hailtime.serving.model_file import read_run, read_schema
 from hailtime.serving.places import LOCK, check_writable, model_folder, version_folder
 from hailtime.serving.repository import describe_run, place_version, publish, read_origin
+from hailtime.serving.settings import read_settings
 from hailtime.serving.switch import (
     check_identity,
     follow,
@@ -57,6 +58,7 @@ def deploy(
     with TritonControl(url, repository, tls) as control, locked(repository / LOCK, DeployError):
         before = _settled(repository, control)
         aim.check(before)
+        settings = read_settings(repository)
         if before is not None:
             loadable(repository, before.rollout, ())  # else the new version's gates would find the old one's damage
         origin = describe_run(run)
@@ -69,7 +71,7 @@ def deploy(
         except DeployError as error:
             write_refusal(repository, None, before, origin, str(error), gates)
             raise
-        return Trial(repository, control, before, version, run, aim, why, allow_worse, limits).release()
+        return Trial(repository, control, before, version, run, aim, why, allow_worse, limits, settings).release()
 
 
 def activate(
@@ -80,11 +82,12 @@ def activate(
     with TritonControl(url, repository, tls) as control, locked(repository / LOCK, DeployError):
         before = _settled(repository, control)
         aim.check(before)
+        settings = read_settings(repository)
         if before is not None:
             loadable(repository, before.rollout, ())  # else the new version's gates would find the old one's damage
         if not version_folder(repository, version).is_dir():
             raise DeployError(f"{model_folder(repository)} has no version {version}: publish it first")
-        return Trial(repository, control, before, version, None, aim, why, False, LIMITS).release()
+        return Trial(repository, control, before, version, None, aim, why, False, LIMITS, settings).release()
 
 
 def promote(repository: Path, url: str = URL, *, why: str = "", tls: Tls | None = None) -> Rollout:

@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 
-def store_file(file: Path, text: str) -> None:
-    """Write a file so that a reader sees the old text or the new, also after a power cut."""
+def store_file(file: Path, content: str | bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, also after a power cut."""
     new = file.with_name(f".{file.name}.new")
-    write_flushed(new, text.encode())
+    write_flushed(new, content.encode() if isinstance(content, str) else content)
     new.replace(file)
     flush_folder(file.parent)
 

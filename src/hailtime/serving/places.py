@@ -4,7 +4,9 @@ model_repository/
 ├── pickup_eta/
 │   ├── config.pbtxt     the schema, the versions that are loaded, and the plan: which of them answers whom
 │   ├── releases.jsonl   every change of the plan and every refusal, one a line
+│   ├── warmup/          a real row, which the server runs before a version answers
 │   └── 3/               model.onnx, schema.json, export.json, probe.npz, manifest.json, release.json once judged
+├── serving.yaml         how the model is served, where not by the defaults (settings.py)
 ├── .quarantine/         refused versions, each with its reason.txt
 ├── .incoming/           a version being written
 └── .trash/              versions being deleted

@@ -22,9 +22,10 @@ from hailtime.rollout import Rollout
 from hailtime.schema import MODEL_NAME
 from hailtime.serving.config_file import Served, write_config
 from hailtime.serving.gates import require, schema_gate
-from hailtime.serving.model_file import read_rule, read_run, read_schema
+from hailtime.serving.model_file import Probe, read_probe, read_rule, read_run, read_schema
 from hailtime.serving.places import CONFIG
 from hailtime.serving.repository import describe_run
+from hailtime.serving.settings import SETTINGS, WARM_UP, Settings, warm_up_files
 
 CLAIMS = ".claims"  # a name that no version can have
 
@@ -45,13 +46,15 @@ class RemoteRepository:
         schema = read_schema(files["schema.json"], run)
         before = self.served()
         require(schema_gate(schema, before.schema if before else None))
+        settings = self._settings()
         version = self._claim()
+        self._write_warm_up(read_probe(files["probe.npz"], schema))
         self._write_version(version, files, describe_run(run))
         plan = Rollout(version)
         if before is None:
-            config = Served.from_text(write_config(schema, (version,), plan))
+            config = Served.from_text(write_config(schema, (version,), plan, settings))
         else:
-            config = before.with_plan(tuple(sorted({before.rollout.stable, version})), plan)
+            config = before.with_settings(settings).with_plan(tuple(sorted({before.rollout.stable, version})), plan)
         self._write(CONFIG, config.with_rule(read_rule(files["model.onnx"])).text.encode())
         return version
 
@@ -74,6 +77,13 @@ class RemoteRepository:
         except (text_format.ParseError, UnicodeDecodeError, HailtimeError) as error:
             raise DeployError(f"{self._folder}/{CONFIG} cannot be read: {error}") from error
 
+    def _settings(self) -> Settings | None:
+        """What serving.yaml beside the model says; None when there is none."""
+        file = f"{self._folder.rpartition('/')[0]}/{SETTINGS}"
+        if not self._files.exists(file):
+            return None
+        return Settings.from_yaml(self._files.cat_file(file).decode(errors="replace"), file)
+
     def _claim(self) -> int:
         """A version number of one's own."""
         self._files.makedirs(f"{self._folder}/{CLAIMS}", exist_ok=True)
@@ -93,6 +103,11 @@ class RemoteRepository:
             self._files.open(path, "xb").close()
         else:
             self._files.pipe_file(path, b"", mode="create")
+
+    def _write_warm_up(self, probe: Probe) -> None:
+        self._files.makedirs(f"{self._folder}/{WARM_UP}", exist_ok=True)
+        for name, content in warm_up_files(probe.inputs).items():
+            self._write(f"{WARM_UP}/{name}", content)
 
     def _write_version(self, version: int, files: dict[str, bytes], origin: dict[str, Any]) -> None:
         self._files.makedirs(f"{self._folder}/{version}", exist_ok=True)

@@ -10,9 +10,9 @@ from typing import Any
 
 from hailtime.errors import DeployError
 from hailtime.locking import locked
-from hailtime.serving.durable import flush_folder, write_flushed
+from hailtime.serving.durable import flush_folder, store_file, write_flushed
 from hailtime.serving.history import read_history
-from hailtime.serving.model_file import read_run
+from hailtime.serving.model_file import Probe, read_run
 from hailtime.serving.places import (
     INCOMING,
     LOCK,
@@ -25,6 +25,7 @@ from hailtime.serving.places import (
     refused_versions,
     version_folder,
 )
+from hailtime.serving.settings import WARM_UP, warm_up_files
 
 N_KEPT = 5  # the newest versions, beside those somebody may need at once; a model takes 1 to 10 MB
 
@@ -83,6 +84,17 @@ def check_version(folder: Path) -> dict[str, Any]:
     if changed:
         raise DeployError(f"{folder} must be as it was published, changed since: {', '.join(changed)}")
     return manifest
+
+
+def store_warm_up(repository: Path, probe: Probe) -> None:
+    """A real row for Triton to run before a version answers; all versions share it, as their columns."""
+    folder = folder_in(model_folder(repository), WARM_UP)
+    try:
+        folder.mkdir(exist_ok=True)
+        for name, content in warm_up_files(probe.inputs).items():
+            store_file(folder / name, content)
+    except OSError as error:
+        raise DeployError(f"{folder} cannot be written: {error}") from error
 
 
 def read_origin(folder: Path) -> dict[str, Any]:

@@ -23,8 +23,9 @@ from hailtime.serving.history import (
     write_down,
 )
 from hailtime.serving.model_file import Probe, read_probe, read_rule, read_schema
-from hailtime.serving.places import INCOMING, folder_in, version_folder
-from hailtime.serving.repository import empty_trash, is_intact, prune
+from hailtime.serving.places import INCOMING, folder_in, model_folder, version_folder
+from hailtime.serving.repository import empty_trash, is_intact, prune, store_warm_up
+from hailtime.serving.settings import WARM_UP, warm_up_files
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,16 @@ def settle(repository: Path) -> Served | None:
     served = read_served(repository)
     settle_history(repository, served)
     return served
+
+
+def mend_warm_up(repository: Path) -> None:
+    """Write the row again that a server runs before a version answers, where it is gone: none loads without it."""
+    served = read_served(repository)
+    if served is not None and "model_warmup" in served.text:
+        probe = read_version_probe(repository, served.rollout.stable)
+        files = [folder_in(model_folder(repository), WARM_UP) / name for name in warm_up_files(probe.inputs)]
+        if not all(file.is_file() and file.stat().st_size for file in files):
+            store_warm_up(repository, probe)
 
 
 def check_identity(repository: Path, control: TritonControl, served: Served | None) -> str | None:

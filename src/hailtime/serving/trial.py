@@ -27,7 +27,8 @@ from hailtime.serving.gates import (
 from hailtime.serving.history import new_change, write_down
 from hailtime.serving.model_file import read_schema
 from hailtime.serving.places import model_folder, version_folder
-from hailtime.serving.repository import check_version, quarantine, read_origin
+from hailtime.serving.repository import check_version, quarantine, read_origin, store_warm_up
+from hailtime.serving.settings import Settings
 from hailtime.serving.switch import (
     loadable,
     planned,
@@ -99,6 +100,7 @@ class Trial:
     why: str
     allow_worse: bool
     limits: Limits
+    settings: Settings | None = None
 
     def release(self) -> Release:
         """Live by the plan, or refused and out of the way."""
@@ -125,8 +127,9 @@ class Trial:
         yield schema_gate(schema, before.schema if before else None)
         self.aim.plan(before.rollout if before else None, version)
         versions = loadable(repository, before.rollout, (*before.versions, version)) if before else (version,)
-        control.try_out(trial_config(schema, before, versions))
         probe = read_version_probe(repository, version)
+        store_warm_up(repository, probe)
+        control.try_out(trial_config(schema, before, versions, self.settings))
         yield parity_gate(control.ask(version, probe.inputs), probe.pickup_time_s, self.limits)
         one_row = {name: array[:1] for name, array in probe.inputs.items()}
         live = control.asker(before.rollout.stable, one_row) if before else None
@@ -162,9 +165,11 @@ class Trial:
         schema = read_schema((folder / "schema.json").read_bytes(), folder)
         plan = self.aim.plan(before.rollout if before else None, version)
         if before is None:
-            config = Served.from_text(write_config(schema, (version,), plan)).with_rule(stable_rule(repository, plan))
+            served = Served.from_text(write_config(schema, (version,), plan, self.settings))
+            config = served.with_rule(stable_rule(repository, plan))
         else:
-            config = planned(repository, before, plan, still_asked(repository, before, plan))
+            wanted = before.with_settings(self.settings)
+            config = planned(repository, wanted, plan, still_asked(repository, before, plan))
         release = self._describe(schema, manifest, gates)
         store_file(folder / "release.json", json.dumps(asdict(release), indent=1))
         change = new_change(self.aim.action, version, plan, config.revision, manifest, self.why, gates)

@@ -40,7 +40,7 @@ class TritonServer:
     Loading models, shared memory, tracing and logging ask for the repository's key (access.py).
 
     - `grpc_port`, `http_port`, `metrics_port`: 0 picks a free one
-    - `http_port`: None serves no HTTP; a nested 200 kB body ended Triton 2.51 there
+    - `http_port`: None serves no HTTP; a nested 130 kB body ended Triton 2.51 there, and with `tls` it is refused
     - `log`: file the server writes to; None keeps it only as long as the server runs
     - `installation`: which server to run; None finds or sets one up
     """
@@ -58,6 +58,10 @@ class TritonServer:
         start_timeout_s: float = 60.0,
         installation: Installation | None = None,
     ) -> None:
+        if tls is not None and http_port is not None:  # it would answer whom a client certificate is to keep out
+            raise ServerError(
+                "Triton's HTTP knows no TLS, so it is not served beside gRPC over TLS: leave one of them out"
+            )
         self.repository = repository.absolute()
         self.host = host
         self.log = log
@@ -85,6 +89,12 @@ class TritonServer:
     @property
     def metrics_url(self) -> str:
         return f"http://{self._address}:{self._ports['metrics']}/metrics"
+
+    @property
+    def pid(self) -> int:
+        """Of the server itself; its backends' processes are in its group."""
+        assert self._process is not None, "start() comes first"
+        return self._process.pid
 
     @property
     def is_running(self) -> bool:

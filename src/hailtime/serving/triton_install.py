@@ -43,7 +43,7 @@ class Installation:
 
 def default_home() -> Path:
     """The folder of the embedded server: $HAILTIME_TRITON_HOME, else `.triton` here."""
-    return Path(os.environ.get(HOME_VARIABLE) or ".triton").absolute()
+    return Path(os.environ.get(HOME_VARIABLE) or ".triton").resolve()
 
 
 def find_or_install(home: Path | None = None) -> Installation:
@@ -56,7 +56,7 @@ def find_or_install(home: Path | None = None) -> Installation:
 
 def install(home: Path) -> Installation:
     """Set up the embedded server in `home`; at once when it is there, from anew when an earlier try broke off."""
-    venv = home.absolute() / "venv"
+    venv = home.resolve() / "venv"
     try:
         home.mkdir(parents=True, exist_ok=True)
         with locked(home / ".lock", ServerError):
@@ -73,7 +73,7 @@ def install(home: Path) -> Installation:
 
 def is_installed(home: Path) -> bool:
     """Whether the embedded server is complete there, in the versions wanted now and with its Python still in place."""
-    venv = home.absolute() / "venv"
+    venv = home.resolve() / "venv"
     marker = venv / "complete.json"
     if not marker.is_file() or marker.read_text() != _wanted(venv):
         return False

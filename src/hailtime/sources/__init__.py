@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-BLOCK_ROWS = 500_000  # a block of the 25 columns of a for-hire trip takes 100 MB
+BLOCK_ROWS = 600_000  # a block of the 25 columns of a for-hire trip takes 120 MB
 
 
 @dataclass(frozen=True)

@@ -95,10 +95,6 @@ class PreparedData(lightning.LightningDataModule):
         """Rows of the calibration part in the order of time: all, or a sample of a large one."""
         return to_rows(self.prepared.schema, self.spec, sample(self.prepared, "calibration"))
 
-    def train_sample(self) -> pl.DataFrame:
-        """Rows of the training part: all, or a sample of a large one."""
-        return sample(self.prepared, "train")
-
     def transfer_batch_to_device(self, batch: Rows, device: torch.device, dataloader_idx: int) -> Rows:
         return batch  # already there
 

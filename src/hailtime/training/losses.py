@@ -36,7 +36,7 @@ def asymmetric_huber(
 ) -> Tensor:
     """Huber's loss over delta times omega where the answer was too low, times 1 − omega where it was too high.
 
-    Hu et al. 2022 (DeeprETA), section 4.6. NOTE[DIFF] paper: one answer, one omega; here: an omega for each of the
+    Hu et al. 2022 (DeeprETA). NOTE[DIFF] paper: one answer, one omega; here: an omega for each of the
     three; because: with the quantiles as omegas it is the pinball loss with its corner rounded, and a calibrated
     interval remains. omega = [0.1, 0.6, 0.9] promises rather late than early.
     """

@@ -57,6 +57,7 @@ def check_same(config: DictConfig, folder: Path) -> None:
 
 def freeze(config: DictConfig, prepared: Prepared, spec: FeatureSpec, folder: Path) -> None:
     """All that says what this run is, written before the first step; config.yaml last, so it stands for all."""
+    folder.mkdir(parents=True, exist_ok=True)
     store_text(folder / "schema.json", prepared.schema.to_json())
     data = {"folder": str(prepared.folder), "fingerprint": prepared.fingerprint}
     store_text(folder / "data.json", json.dumps(data))

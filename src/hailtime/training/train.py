@@ -25,10 +25,12 @@ from hailtime.preparation.from_config import prepared_data
 from hailtime.preparation.prepared import Prepared, load_prepared
 from hailtime.schema import Schema
 from hailtime.training import ranks
+from hailtime.training.batches import Rows
 from hailtime.training.calibration import Calibration, fit_calibration, slicings_of
 from hailtime.training.checkpoints import MONITOR, Checkpoints
 from hailtime.training.data import PreparedData
-from hailtime.training.features import FeatureSpec, fit_features
+from hailtime.training.features import FeatureSpec
+from hailtime.training.fit_features import fit_features
 from hailtime.training.launch import placement
 from hailtime.training.model import PickupTimeModel, TargetScale
 from hailtime.training.module import PickupTimeModule
@@ -123,7 +125,7 @@ def load_run(folder: Path) -> Run:
             f"and {schema.fingerprint} in {folder}: train again"
         )
     network = build_network(config, spec)
-    _restore(network, folder / "model.ckpt")
+    _restore(network, folder / CHECKPOINT)
     calibration = Calibration(**json.loads((folder / "calibration.json").read_text()))
     return Run(folder, config, schema, spec, PickupTimeModel(schema, spec, network, calibration).eval())
 
@@ -174,7 +176,7 @@ def _freeze(config: DictConfig, folder: Path) -> None:
 def _finish(config: DictConfig, folder: Path, data: PreparedData, network: nn.Module, checkpoints: Checkpoints) -> None:
     """The first rank's part after training: the best epoch calibrated, the pictures, the mark that all is done."""
     _restore(network, folder / MODEL)
-    _calibrate(folder, config, network, data)
+    calibrate(folder, config, data.prepared, data.spec, network.cpu(), data.calibration())
     plots.learning_curve(folder / HISTORY, folder / "plots" / "learning_curve.png")
     finish(folder, {"epochs": len(checkpoints.history), MONITOR: checkpoints.best, "n_ranks": data.n_ranks})
 
@@ -200,17 +202,18 @@ def _restore(network: nn.Module, checkpoint: Path) -> None:
     network.eval()
 
 
-def _calibrate(folder: Path, config: DictConfig, network: nn.Module, data: PreparedData) -> None:
-    network.cpu()
-    schema, spec = data.prepared.schema, data.spec
-    model = PickupTimeModel(schema, spec, network, Calibration()).eval()
-    rows = data.calibration()
+def calibrate(
+    folder: Path, config: DictConfig, prepared: Prepared, spec: FeatureSpec, network: nn.Module, rows: Rows
+) -> Run:
+    """The run with its intervals fitted on the calibration part's rows; leaves calibration.json."""
+    model = PickupTimeModel(prepared.schema, spec, network, Calibration()).eval()
     with torch.no_grad():
         target_s = model.scale.to_seconds(rows.target[:, None], rows.x_num)[:, 0]
         quantiles_s = model.from_features(rows.x_num, rows.x_cat)
-    slicings = slicings_of(schema, spec, config.source.get("slices", []), data.train_sample())
-    calibration = fit_calibration(quantiles_s, target_s, rows.x_num, rows.x_cat, slicings)
-    store_text(folder / "calibration.json", json.dumps(calibration.settings(), indent=1))
+    slicings = slicings_of(prepared.schema, spec, config.source.get("slices", []), sample(prepared, "train"))
+    model.calibration = fit_calibration(quantiles_s, target_s, rows.x_num, rows.x_cat, slicings)
+    store_text(folder / "calibration.json", json.dumps(model.calibration.settings(), indent=1))
+    return Run(folder, config, prepared.schema, spec, model)
 
 
 @contextmanager

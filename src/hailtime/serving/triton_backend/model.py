@@ -58,12 +58,17 @@ class TritonPythonModel:
         pb_utils.deserialize_bytes_tensor = split_byte_strings
         config = json.loads(args["model_config"])
         file = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
+        providers = wanted_providers(config, args["model_instance_kind"], args["model_instance_device_id"])
+        _check_providers(providers, onnxruntime.get_available_providers())
         try:
             self._session = onnxruntime.InferenceSession(
-                file, _session_options(config["parameters"]), providers=["CPUExecutionProvider"]
+                file, _session_options(config["parameters"]), providers=providers
             )
         except Exception as error:
             raise pb_utils.TritonModelException(f"{file.name} of version {args['model_version']}: {error}") from error
+        _check_providers(
+            providers, self._session.get_providers()
+        )  # it leaves out what it cannot start, with a mere warning
         _check_widths(config["input"], self._session.get_inputs())
         _check_widths(config["output"], self._session.get_outputs())
         self._inputs = [(entry["name"], entry["data_type"] == "TYPE_STRING") for entry in config["input"]]
@@ -97,6 +102,31 @@ class TritonPythonModel:
     def _response(self, results: list[np.ndarray[Any, Any]]) -> Any:
         tensors = [pb_utils.Tensor(name, result) for name, result in zip(self._outputs, results, strict=True)]
         return pb_utils.InferenceResponse(tensors)
+
+
+def wanted_providers(config: Mapping[str, Any], kind: str, device_id: str) -> list[tuple[str, dict[str, str]]]:
+    """Where the model is to run, in the order of precedence; on a GPU by the config's execution accelerators."""
+    on_cpu: tuple[str, dict[str, str]] = ("CPUExecutionProvider", {})
+    if kind != "GPU":
+        return [on_cpu]
+    accelerators = config.get("optimization", {}).get("execution_accelerators", {}).get("gpu_execution_accelerator", [])
+    told = {entry["name"]: entry.get("parameters", {}) for entry in accelerators}
+    providers = [("CUDAExecutionProvider", {"device_id": device_id, **told.get("cuda", {})}), on_cpu]
+    if "tensorrt" in told:
+        is_half = told["tensorrt"].get("precision_mode") == "FP16"
+        options = {"device_id": device_id, "trt_fp16_enable": "1" if is_half else "0"}
+        providers.insert(0, ("TensorrtExecutionProvider", options))
+    return providers
+
+
+def _check_providers(wanted: list[tuple[str, dict[str, str]]], found: list[str]) -> None:
+    """Refuse to load on less than was asked for: a GPU model on the CPU would answer, but late."""
+    missing = [name for name, _ in wanted if name not in found]
+    if missing:
+        raise pb_utils.TritonModelException(
+            f"the config asks for a GPU, which needs {' and '.join(missing)}, and this server has only "
+            f"{', '.join(found)}: serve with NVIDIA's image on a machine with a CUDA GPU, or say device: cpu"
+        )
 
 
 def _session_options(parameters: Mapping[str, Mapping[str, str]]) -> onnxruntime.SessionOptions:

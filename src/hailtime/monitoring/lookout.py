@@ -1,0 +1,84 @@
+"""The situation at a moment: for each alert rule the rows of its window, from the log or from anywhere else.
+
+lookout = Lookout(LogSource("predictions.sqlite"), model, rules)
+book.look(lookout.at(now_s))
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import polars as pl
+
+from hailtime.monitoring.alerts import Rule
+from hailtime.monitoring.drift import ColumnCounts
+from hailtime.monitoring.hours import HOUR_S, with_inputs
+from hailtime.monitoring.situation import (
+    Measure,
+    Situation,
+    count_columns,
+    notes_of,
+    of_a_day,
+    of_arrivals,
+    of_requests,
+    share,
+)
+from hailtime.monitoring.watch import WatchedModel
+
+_OF_ARRIVALS, _OF_REQUESTS = ("late_share", "error_ratio"), ("missing_points", "new_share", "fallback_share")
+
+
+class Rows(Protocol):
+    """Where rows come from. Spans are UTC seconds, the first within and the last not."""
+
+    def asked(self, from_s: float, to_s: float) -> pl.DataFrame:
+        """Predictions of requests made in a span, each with what is known of its end."""
+
+    def arrived(self, from_s: float, to_s: float) -> pl.DataFrame:
+        """Predictions of requests whose end became known in a span."""
+
+
+class Lookout:
+    """Looks at the windows of the rules. Counts of whole hours are kept, so that a day is not read anew each time."""
+
+    def __init__(self, source: Rows, model: WatchedModel, rules: Sequence[Rule]) -> None:
+        self.source, self.model, self.rules = source, model, tuple(rules)
+        self._hours: dict[int, dict[str, ColumnCounts]] = {}
+
+    def at(self, now_s: float) -> Situation:
+        """The measures of every rule at a moment."""
+        measures: dict[str, Measure] = {}
+        for rule in self.rules:
+            from_s = now_s - rule.window_min * 60
+            if rule.measure in _OF_ARRIVALS:
+                told = of_arrivals(self.source.arrived(from_s, now_s))
+            elif rule.measure in _OF_REQUESTS:
+                told = of_requests(self._asked(from_s, now_s), self.model.histograms, self.model.schema.target)
+            elif rule.measure == "unknown_share":
+                told = _unknown(self.source.asked(from_s - rule.window_min * 60, from_s))
+            else:
+                told = of_a_day(self._counts(from_s, now_s), self.model.histograms)
+            measures |= {rule.measure: told[rule.measure]} if rule.measure in told else {}
+        return Situation(now_s, measures, notes_of(self._counts(now_s - 24 * HOUR_S, now_s), self.model.histograms))
+
+    def _asked(self, from_s: float, to_s: float) -> pl.DataFrame:
+        return with_inputs(self.source.asked(from_s, to_s), self.model.schema)
+
+    def _counts(self, from_s: float, to_s: float) -> dict[str, ColumnCounts]:
+        """Of the whole hours within a span."""
+        hours = range(int(-(-from_s // HOUR_S)) * HOUR_S, int(to_s // HOUR_S) * HOUR_S, HOUR_S)
+        self._hours = {hour: counts for hour, counts in self._hours.items() if hour >= from_s - 48 * HOUR_S}
+        histograms, target = self.model.histograms, self.model.schema.target
+        total = {name: ColumnCounts.like(histogram) for name, histogram in histograms.items() if name != target}
+        for hour in hours:
+            if hour not in self._hours:
+                self._hours[hour] = count_columns(self._asked(hour, hour + HOUR_S), histograms, target)
+            for name, counts in self._hours[hour].items():
+                total[name].add_counts(counts)
+        return total
+
+
+def _unknown(rows: pl.DataFrame) -> dict[str, Measure]:
+    if rows.is_empty():
+        return {}
+    has_no_end = pl.col("pickup_time_s").is_null() & pl.col("cancelled_after_s").is_null()
+    return {"unknown_share": share(rows.filter(has_no_end).height, rows.height)}

@@ -1,0 +1,132 @@
+"""What the monitor knows, in one SQLite file: the hours' sums and counts, and how far the log was read.
+
+The file can be deleted at any time: the next pass makes it anew from the log.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from hailtime.errors import LogError
+from hailtime.monitoring.drift import ColumnCounts
+from hailtime.monitoring.hours import KEYS, SUMS
+
+STORE_VERSION = 1
+_TABLES = f"""
+CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS sums (hour_s INTEGER NOT NULL, {", ".join(f"{key} TEXT NOT NULL" for key in KEYS)},
+    {", ".join(f"{name} REAL NOT NULL" for name in SUMS)}, errors TEXT, latencies TEXT,
+    PRIMARY KEY (slice, hour_s, version, path, value)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS columns (hour_s INTEGER NOT NULL, name TEXT NOT NULL, counts TEXT NOT NULL,
+    PRIMARY KEY (hour_s, name)) WITHOUT ROWID;
+"""
+
+
+class MonitorStore:
+    """The monitor's file. One process writes, any number read. LogError when it cannot be used."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._connection() as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(_TABLES)
+        if self.state("version", STORE_VERSION) != STORE_VERSION:
+            raise LogError(f"{path} is of another release: delete it, the next pass makes it anew from the log")
+        self.set_state(version=STORE_VERSION)
+
+    def state(self, name: str, default: Any) -> Any:
+        """A value kept under a name."""
+        with self._connection() as connection:
+            found = connection.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
+        return json.loads(found[0]) if found else default
+
+    def set_state(self, **values: Any) -> None:
+        with self._connection() as connection:
+            _set_state(connection, values)
+
+    def replace_hour(self, hour_s: int, sums: pl.DataFrame, columns: Mapping[str, ColumnCounts]) -> None:
+        """Everything of an hour at once, in place of what was known of it."""
+        names = ["hour_s", *KEYS, *SUMS, "errors", "latencies"]
+        rows = sums.with_columns(pl.lit(hour_s).alias("hour_s")).select(
+            *names[:-2], *(pl.col(name).map_elements(_to_text, pl.String) for name in names[-2:])
+        )
+        places = ", ".join("?" * len(names))
+        with self._connection() as connection:
+            connection.execute("DELETE FROM sums WHERE hour_s = ?", (hour_s,))
+            connection.execute("DELETE FROM columns WHERE hour_s = ?", (hour_s,))
+            connection.executemany(f"INSERT INTO sums ({', '.join(names)}) VALUES ({places})", rows.iter_rows())
+            counted = [(hour_s, name, json.dumps(_plain(counts))) for name, counts in columns.items()]
+            connection.executemany("INSERT INTO columns VALUES (?, ?, ?)", counted)
+
+    def sums(self, slice_name: str = "", since_s: float = 0, until_s: float = 2**62) -> pl.DataFrame:
+        """The sums of one slice ("" for all rows) of the hours that begin in a span."""
+        names = ["hour_s", *KEYS, *SUMS, *(["errors", "latencies"] if slice_name == "" else [])]
+        with self._connection() as connection:
+            rows = connection.execute(
+                f"SELECT {', '.join(names)} FROM sums WHERE slice = ? AND hour_s >= ? AND hour_s < ?",
+                (slice_name, since_s, until_s),
+            ).fetchall()
+        kinds: dict[str, Any] = {
+            "hour_s": pl.Int64,
+            **dict.fromkeys(KEYS, pl.String),
+            **dict.fromkeys(SUMS, pl.Float64),
+        }
+        lists = dict.fromkeys(names[len(kinds) :], pl.String)
+        frame = pl.DataFrame(rows, schema={**kinds, **lists}, orient="row")
+        return frame.with_columns(pl.col(name).str.json_decode(pl.List(pl.Int64)) for name in lists)
+
+    def columns(self, since_s: float = 0, until_s: float = 2**62) -> dict[int, dict[str, dict[str, Any]]]:
+        """Hour → column → its counts as they were stored; `counts_of` makes them `ColumnCounts`."""
+        found: dict[int, dict[str, dict[str, Any]]] = {}
+        with self._connection() as connection:
+            for hour_s, name, counts in connection.execute(
+                "SELECT hour_s, name, counts FROM columns WHERE hour_s >= ? AND hour_s < ? ORDER BY hour_s",
+                (since_s, until_s),
+            ):
+                found.setdefault(hour_s, {})[name] = json.loads(counts)
+        return found
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """A transaction: all of it or nothing."""
+        try:
+            with closing(sqlite3.connect(self.path, timeout=10.0)) as connection, connection:
+                yield connection
+        except sqlite3.Error as error:
+            raise LogError(f"the monitor's file {self.path} cannot be used: {error}") from error
+
+
+def counts_of(stored: Mapping[str, Any], reference: Mapping[str, Any]) -> ColumnCounts:
+    """Stored counts of a column; those of another model's bins, which cannot be compared, count as no rows."""
+    counts = ColumnCounts.like(reference)
+    if len(stored["counts"]) != len(counts.counts) or stored["edges"] != _edges(counts):
+        return counts
+    counts.counts = np.asarray(stored["counts"], np.int64)
+    counts.values.update(stored["values"])
+    counts.missing, counts.rows = stored["missing"], stored["rows"]
+    return counts
+
+
+def _plain(counts: ColumnCounts) -> dict[str, Any]:
+    told = {"counts": counts.counts.tolist(), "values": dict(counts.values), "edges": _edges(counts)}
+    return {**told, "missing": counts.missing, "rows": counts.rows}
+
+
+def _edges(counts: ColumnCounts) -> list[float] | None:
+    return None if counts.edges is None else [float(edge) for edge in counts.edges]
+
+
+def _set_state(connection: sqlite3.Connection, values: Mapping[str, Any]) -> None:
+    rows = [(name, json.dumps(value)) for name, value in values.items()]
+    connection.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", rows)
+
+
+def _to_text(counts: Any) -> str:
+    return json.dumps(list(counts))
