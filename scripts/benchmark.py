@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from hailtime.errors import HailtimeError
+
 PAGE = Path("docs/benchmarks.md")
 SUBJECTS = ("alerts", "engines", "faults", "gpu", "monitor", "prepare", "serve", "soak", "train")
 

@@ -125,7 +125,7 @@ def load_run(folder: Path) -> Run:
             f"and {schema.fingerprint} in {folder}: train again"
         )
     network = build_network(config, spec)
-    _restore(network, folder / CHECKPOINT)
+    _restore(network, folder / MODEL)
     calibration = Calibration(**json.loads((folder / "calibration.json").read_text()))
     return Run(folder, config, schema, spec, PickupTimeModel(schema, spec, network, calibration).eval())
 
