@@ -76,6 +76,7 @@ def train(config: DictConfig, folder: Path, callbacks: Sequence[Callback] = ()) 
     `config.again`. `callbacks`: beside those of the configuration, who watch this training.
     """
     _check_accelerator(config.trainer.accelerator)
+    _check_precision(str(config.trainer.precision))
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     checkpoints = Checkpoints(folder, config.seed, config.save_every_min)
     watching = [*instantiate(config.callbacks).values(), *callbacks, checkpoints]
@@ -179,6 +180,12 @@ def _finish(config: DictConfig, folder: Path, data: PreparedData, network: nn.Mo
     calibrate(folder, config, data.prepared, data.spec, network.cpu(), data.calibration())
     plots.learning_curve(folder / HISTORY, folder / "plots" / "learning_curve.png")
     finish(folder, {"epochs": len(checkpoints.history), MONITOR: checkpoints.best, "n_ranks": data.n_ranks})
+
+
+def _check_precision(precision: str) -> None:
+    """ConfigError for float16, whose gradients must be scaled: our steps do not, and bfloat16 needs none."""
+    if precision.startswith("16"):
+        raise ConfigError(f"trainer.precision must be 32-true or bf16-mixed, got {precision}")
 
 
 def _restore(network: nn.Module, checkpoint: Path) -> None:
