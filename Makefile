@@ -30,14 +30,14 @@ format: install
 	$(BIN)/ruff format .
 
 test: install
-	$(BIN)/pytest -m 'not triton and not postgres and not spark and not browser and not prometheus and not gpu'
+	$(BIN)/pytest -m 'not (triton or postgres or spark or browser or prometheus or slurm or gpu)'
 
-# the real PostgreSQL, Spark and Chromium that the tests need; where they cannot be installed, says how
+# the real servers and the browser that the tests need; where they cannot be installed, says how
 services:
 	bash scripts/install_test_services.sh
 
 test-all: triton services
-	HAILTIME_REQUIRE_TRITON=1 HAILTIME_REQUIRE_POSTGRES=1 HAILTIME_REQUIRE_SPARK=1 HAILTIME_REQUIRE_BROWSER=1 HAILTIME_REQUIRE_PROMETHEUS=1 $(BIN)/pytest
+	for part in TRITON POSTGRES SPARK BROWSER PROMETHEUS SLURM; do export HAILTIME_REQUIRE_$$part=1; done; $(BIN)/pytest
 
 smoke: triton
 	$(BIN)/python scripts/pipeline.py --name smoke experiment=smoke

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What `make test-all` needs beside Python packages: Java 17 for Spark, PostgreSQL's server programs, Chromium,
-# Prometheus.
+# Prometheus, Slurm.
 # Installs what is missing with apt-get where this user may; else says what to install and how.
 set -euo pipefail
 
@@ -12,11 +12,16 @@ command -v chromium >/dev/null || command -v chromium-browser >/dev/null || comm
   missing+=(chromium)
 command -v prometheus >/dev/null || missing+=(prometheus)
 command -v prometheus-alertmanager >/dev/null || missing+=(prometheus-alertmanager)
+for package in slurmctld slurmd; do
+  command -v "$package" "/usr/sbin/$package" >/dev/null || missing+=("$package")
+done
+command -v munged /usr/sbin/munged >/dev/null || missing+=(munge)
+command -v sbatch >/dev/null || missing+=(slurm-client)
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
   echo "make test-all needs ${missing[*]} (Debian's names): install them, then run it again." >&2
-  echo "Without them: make test, which leaves out the tests with a real PostgreSQL, Spark, Chromium and Triton." >&2
+  echo "Without them: make test, which leaves out the tests with real servers and a browser." >&2
   exit 1
 fi
 echo "installing ${missing[*]}"

@@ -96,7 +96,7 @@ def read_arguments() -> tuple[DictConfig, Path]:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = compose("train", overrides=arguments.overrides)
     with open_dict(config):
-        config.run_name = arguments.name
+        config.run_name, config.again = arguments.name, True
     return config, Path("runs") / arguments.name
 
 

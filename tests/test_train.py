@@ -14,8 +14,9 @@ from hailtime.errors import ConfigError, DataError
 from hailtime.evaluate import predict
 from hailtime.export import export
 from hailtime.preparation.from_config import prepare_source
-from hailtime.training.batches import ResidentBatches, Rows, to_rows
+from hailtime.training.batches import ResidentBatches, Rows
 from hailtime.training.callbacks import rising_average
+from hailtime.training.data import to_rows
 from hailtime.training.train import load_run, train
 from tests.conftest import small_config
 
@@ -143,7 +144,7 @@ def test_a_missing_file_is_named(broken, name):
 def test_data_of_another_schema_is_refused(small_run):
     other = replace(small_run.spec, schema_fingerprint="0" * 12)
     with pytest.raises(DataError, match="features and data must have one schema"):
-        to_rows(small_run.prepared, other, "test")
+        to_rows(small_run.schema, other, small_run.prepared.part("test"))
 
 
 def test_data_prepared_anew_is_not_taken_for_what_the_run_was_trained_on(small_run, tmp_path):

@@ -24,10 +24,12 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 # The least and greatest value of settings that would otherwise fail late or silently do nothing.
 LIMITS: dict[str, tuple[float, float]] = {
     "seed": (0, 2**32 - 1),
+    "save_every_min": (0, 1e6),
     "features.n_bins": (1, 1024),
     "features.min_count": (1, 1e9),
     "data.batch_size": (1, 1e9),
     "data.steps_per_call": (1, 10_000),
+    "data.buffer_rows": (1, 1e12),
     "module.forget": (0, 0.5),
     "module.clip_norm": (1e-9, 1e9),
     "network.width": (1, 1e6),

@@ -10,9 +10,11 @@ import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from hailtime.errors import DataError
-from hailtime.training.batches import to_rows
+from hailtime.training.data import to_rows
 from hailtime.training.networks.ensemble import Ensemble
-from hailtime.training.train import CHECKPOINT, Run, build_network, calibrate, freeze, load_run
+from hailtime.training.run_folder import MODEL, finish, freeze
+from hailtime.training.streaming import sample
+from hailtime.training.train import Run, build_network, calibrate, load_run
 
 
 def fold(folders: Sequence[Path], into: Path) -> Run:
@@ -34,9 +36,11 @@ def fold(folders: Sequence[Path], into: Path) -> Run:
         member.load_state_dict(run.model.network.state_dict())
     freeze(config, first.prepared, first.spec, into)
     weights = {f"network.{name}": weight for name, weight in network.state_dict().items()}
-    torch.save({"state_dict": weights}, into / CHECKPOINT)
-    rows = to_rows(first.prepared, first.spec, "calibration")
-    return calibrate(into, config, first.prepared, first.spec, network.eval(), rows)
+    torch.save({"state_dict": weights}, into / MODEL)
+    rows = to_rows(first.schema, first.spec, sample(first.prepared, "calibration"))
+    run = calibrate(into, config, first.prepared, first.spec, network.eval(), rows)
+    finish(into, {"folded": len(runs)})
+    return run
 
 
 def _config(runs: Sequence[Run], into: Path) -> DictConfig:

@@ -7,7 +7,11 @@ is no second copy of it for serving. Two parts:
 - `RowFeatures`: limits, missing values, local clock, great-circle distance, all row by row
 
 Axes: B rows, F numeric and C categorical columns of the schema, N numeric and K categorical features out.
+
+Polars is loaded when a frame is read: a network on a GPU machine needs torch alone.
 """
+
+from __future__ import annotations
 
 import json
 from collections.abc import Sequence
@@ -15,16 +19,19 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import polars as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hailtime.errors import DataError
 from hailtime.schema import MICROSECONDS_PER_SECOND, Schema
+
+if TYPE_CHECKING:
+    import polars as pl
 
 EARTH_RADIUS_M = 6_371_009.0  # mean radius, IUGG
 UNKNOWN = 0  # code of a category that the training part does not hold (often enough)
@@ -79,7 +86,7 @@ class FeatureSpec:
         path.write_text(json.dumps(asdict(self), indent=1))
 
     @classmethod
-    def load(cls, path: Path) -> "FeatureSpec":
+    def load(cls, path: Path) -> FeatureSpec:
         try:
             return cls(**json.loads(path.read_text()))
         except FileNotFoundError as error:
@@ -203,6 +210,8 @@ def row_features(schema: Schema, spec: FeatureSpec, frame: pl.DataFrame) -> tupl
 
 def model_inputs(schema: Schema, spec: FeatureSpec, frame: pl.DataFrame) -> tuple[Tensor, Tensor, Tensor]:
     """A prepared frame as the inputs of `RowFeatures`: numeric (B, F), words (B, C), requested_at (B, 1) in seconds."""
+    import polars as pl
+
     numeric, categorical, requested_at = raw_inputs(schema, frame)
     place = {word: i + 1 for i, word in enumerate(spec.words)}
     words = [
@@ -216,6 +225,8 @@ def raw_inputs(
     schema: Schema, frame: pl.DataFrame
 ) -> tuple[NDArray[np.float32], NDArray[np.object_], NDArray[np.int64]]:
     """A prepared frame as it is sent: numeric float32, categorical str ('' when missing), requested_at in seconds."""
+    import polars as pl
+
     numeric = frame.select(pl.col(n).cast(pl.Float32).fill_null(np.nan) for n in schema.numeric_names)
     categorical = frame.select(pl.col(n).fill_null("") for n in schema.categorical_names)
     seconds = frame[schema.requested_at].to_numpy() // MICROSECONDS_PER_SECOND

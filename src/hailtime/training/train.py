@@ -1,12 +1,10 @@
 """Training: a prepared folder and a configuration in, a run folder out.
 
-`runs/<name>/` then holds config.yaml (resolved), schema.json, features.json, model.ckpt, calibration.json, history.csv
-and plots/. `load_run` rebuilds the whole model from that folder alone.
+`runs/<name>/` then holds what run_folder.py lists, and plots/. `load_run` rebuilds the whole model from it alone.
 """
 
 import json
 import logging
-import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,8 +16,7 @@ import pytorch_lightning as lightning
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.callbacks import Callback
 from torch import nn
 
 from hailtime import plots
@@ -27,16 +24,31 @@ from hailtime.errors import ConfigError, DataError
 from hailtime.preparation.from_config import prepared_data
 from hailtime.preparation.prepared import Prepared, load_prepared
 from hailtime.schema import Schema
-from hailtime.training.batches import PreparedData, Rows
+from hailtime.training import ranks
+from hailtime.training.batches import Rows
 from hailtime.training.calibration import Calibration, fit_calibration, slicings_of
+from hailtime.training.checkpoints import MONITOR, Checkpoints
+from hailtime.training.data import PreparedData
 from hailtime.training.features import FeatureSpec
 from hailtime.training.fit_features import fit_features
+from hailtime.training.launch import placement
 from hailtime.training.model import PickupTimeModel, TargetScale
 from hailtime.training.module import PickupTimeModule
+from hailtime.training.run_folder import (
+    CONFIG,
+    FINISHED,
+    HISTORY,
+    MODEL,
+    RESUME,
+    begin,
+    check_data,
+    finish,
+    freeze,
+    store_text,
+)
+from hailtime.training.streaming import sample
 
 log = logging.getLogger(__name__)
-
-CHECKPOINT = "model.ckpt"
 
 
 @dataclass(frozen=True)
@@ -53,51 +65,51 @@ class Run:
     def prepared(self) -> Prepared:
         """The data the run was trained on. DataError when its folder holds other data by now."""
         prepared = load_prepared(Path(self.config.prepared))
-        trained_on = json.loads((self.folder / "data.json").read_text())["fingerprint"]
-        if prepared.fingerprint != trained_on:
-            raise DataError(
-                f"{self.folder} was trained on data {trained_on}, and {prepared.folder} holds {prepared.fingerprint} "
-                f"by now: prepare it again with the settings of {self.folder / 'config.yaml'}, or train again"
-            )
+        check_data(prepared, self.folder)
         return prepared
 
 
 def train(config: DictConfig, folder: Path, callbacks: Sequence[Callback] = ()) -> Run:
     """Trains what the configuration says and leaves the run folder. Prepares the data first when it is not there.
 
-    `callbacks`: beside those of the configuration, who watch this training.
+    In a folder that a killed training left, goes on where that one was; a finished one is not trained again unless
+    `config.again`. `callbacks`: beside those of the configuration, who watch this training.
     """
     _check_accelerator(config.trainer.accelerator)
+    _check_precision(str(config.trainer.precision))
     lightning.seed_everything(config.seed, workers=True, verbose=False)
-    prepared = prepared_data(config)
-    log.info("fit features on %d rows", len(prepared.part("train")))
-    spec = fit_features(prepared.schema, prepared.part("train"), **config.features)
-    freeze(config, prepared, spec, folder)
+    checkpoints = Checkpoints(folder, config.seed, config.save_every_min)
+    watching = [*instantiate(config.callbacks).values(), *callbacks, checkpoints]
+    with _quiet():
+        trainer = _partial(config.trainer)(callbacks=watching, logger=False, **placement())
+        ranks.join(trainer)
+    ranks.first(lambda: _freeze(config, folder))
+    if (folder / FINISHED).exists():
+        log.info("%s is finished and not trained again: again=true to do so", folder)
+        return load_run(folder)
 
-    data = PreparedData(prepared, spec, seed=config.seed, **config.data)
+    prepared = load_prepared(Path(config.prepared))
+    spec = FeatureSpec.load(folder / "features.json")
+    data = PreparedData(prepared, spec, seed=config.seed, n_ranks=trainer.world_size, **config.data)
     network = build_network(config, spec)
+    compile_network(network, config.compile)
     module = PickupTimeModule(
         network,
         TargetScale(prepared.schema, spec),
         instantiate(config.loss, _convert_="all"),
         instantiate(config.optimizer),
         instantiate(config.scheduler),
-        batch_size=config.data.batch_size,
+        batch_size=data.share,
+        n_steps=data.steps_an_epoch * config.trainer.max_epochs,
         **config.module,
     )
-    checkpoint = ModelCheckpoint(folder, "model", monitor="val/mae_s", enable_version_counter=False)
-    watching = [*instantiate(config.callbacks).values(), checkpoint, *callbacks]
+    resume = folder / RESUME if (folder / RESUME).exists() else None
     n_weights = sum(weight.numel() for weight in network.parameters())
-    log.info("train %s, %s weights", type(network).__name__, f"{n_weights:,}")
+    log.info("%s %s, %s weights", "go on training" if resume else "train", type(network).__name__, f"{n_weights:,}")
     with _quiet():
-        trainer = _partial(config.trainer)(callbacks=watching, logger=CSVLogger(folder / "history"))
-        trainer.fit(module, data)
-
-    _restore(network, folder / CHECKPOINT)
-    rows = data.part("calibration").to(torch.device("cpu"))
-    run = calibrate(folder, config, prepared, spec, network.cpu(), rows)
-    plots.learning_curve(_history(folder), folder / "plots" / "learning_curve.png")
-    return run
+        trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    ranks.first(lambda: _finish(config, folder, data, network, checkpoints))
+    return load_run(folder)
 
 
 def load_run(folder: Path) -> Run:
@@ -114,7 +126,7 @@ def load_run(folder: Path) -> Run:
             f"and {schema.fingerprint} in {folder}: train again"
         )
     network = build_network(config, spec)
-    _restore(network, folder / CHECKPOINT)
+    _restore(network, folder / MODEL)
     calibration = Calibration(**json.loads((folder / "calibration.json").read_text()))
     return Run(folder, config, schema, spec, PickupTimeModel(schema, spec, network, calibration).eval())
 
@@ -123,6 +135,16 @@ def build_network(config: DictConfig, spec: FeatureSpec) -> nn.Module:
     """The network a configuration names, for these features, with fresh weights."""
     network: nn.Module = _partial(config.network)(features=spec)
     return network
+
+
+def compile_network(network: nn.Module, how: bool | str | None) -> None:
+    """Has torch.compile take the network's steps, in its mode `how`. Weights keep their names."""
+    if not how:
+        return
+    modes = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+    if how is not True and how not in modes:
+        raise ConfigError(f"compile must be null, true or a mode of torch.compile ({', '.join(modes)}), got {how!r}")
+    network.compile(mode="default" if how is True else how, dynamic=False)
 
 
 def _partial(config: DictConfig) -> Any:
@@ -139,14 +161,31 @@ def _check_accelerator(accelerator: str) -> None:
         )
 
 
-def freeze(config: DictConfig, prepared: Prepared, spec: FeatureSpec, folder: Path) -> None:
-    """All that says what this run is, written before the first step."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(folder / "history", ignore_errors=True)  # of a training that was interrupted
-    OmegaConf.save(config, folder / "config.yaml", resolve=True)
-    (folder / "schema.json").write_text(prepared.schema.to_json())
-    (folder / "data.json").write_text(json.dumps({"folder": str(prepared.folder), "fingerprint": prepared.fingerprint}))
-    spec.save(folder / "features.json")
+def _freeze(config: DictConfig, folder: Path) -> None:
+    """The first rank's part before training: data prepared, features fitted, the folder says what this run is."""
+    if not begin(config, folder):
+        return
+    prepared = prepared_data(config)
+    if (folder / CONFIG).exists():
+        check_data(prepared, folder)
+        return
+    rows = sample(prepared, "train")
+    log.info("fit features on %d rows", len(rows))
+    freeze(config, prepared, fit_features(prepared.schema, rows, **config.features), folder)
+
+
+def _finish(config: DictConfig, folder: Path, data: PreparedData, network: nn.Module, checkpoints: Checkpoints) -> None:
+    """The first rank's part after training: the best epoch calibrated, the pictures, the mark that all is done."""
+    _restore(network, folder / MODEL)
+    calibrate(folder, config, data.prepared, data.spec, network.cpu(), data.calibration())
+    plots.learning_curve(folder / HISTORY, folder / "plots" / "learning_curve.png")
+    finish(folder, {"epochs": len(checkpoints.history), MONITOR: checkpoints.best, "n_ranks": data.n_ranks})
+
+
+def _check_precision(precision: str) -> None:
+    """ConfigError for float16, whose gradients must be scaled: our steps do not, and bfloat16 needs none."""
+    if precision.startswith("16"):
+        raise ConfigError(f"trainer.precision must be 32-true or bf16-mixed, got {precision}")
 
 
 def _restore(network: nn.Module, checkpoint: Path) -> None:
@@ -178,19 +217,10 @@ def calibrate(
     with torch.no_grad():
         target_s = model.scale.to_seconds(rows.target[:, None], rows.x_num)[:, 0]
         quantiles_s = model.from_features(rows.x_num, rows.x_cat)
-    slicings = slicings_of(prepared.schema, spec, config.source.get("slices", []), prepared.part("train"))
+    slicings = slicings_of(prepared.schema, spec, config.source.get("slices", []), sample(prepared, "train"))
     model.calibration = fit_calibration(quantiles_s, target_s, rows.x_num, rows.x_cat, slicings)
-    (folder / "calibration.json").write_text(json.dumps(model.calibration.settings(), indent=1))
+    store_text(folder / "calibration.json", json.dumps(model.calibration.settings(), indent=1))
     return Run(folder, config, prepared.schema, spec, model)
-
-
-def _history(folder: Path) -> Path:
-    """Moves Lightning's metrics.csv to history.csv."""
-    (written,) = (folder / "history").rglob("metrics.csv")
-    history = folder / "history.csv"
-    shutil.move(written, history)
-    shutil.rmtree(folder / "history")
-    return history
 
 
 @contextmanager
@@ -199,6 +229,8 @@ def _quiet() -> Iterator[None]:
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=r"The `srun` command is available.*")
+        warnings.filterwarnings("ignore", message=r".*sync_dist=True.*")  # the module sums over ranks itself
         warnings.filterwarnings("ignore", message=r".*The number of training batches.*")
         warnings.filterwarnings("ignore", message=r".*exists and is not empty.*")
         warnings.filterwarnings("ignore", message=r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*")
