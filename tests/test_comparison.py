@@ -58,7 +58,8 @@ def test_the_same_seed_gives_the_same_answers(name, parts, prepared):
     once, twice = (
         LEARNERS[name](prepared.schema, 5, **QUICK.get(name, {})).fit(few["train"], few["validation"]) for _ in range(2)
     )
-    np.testing.assert_array_equal(once.predict(few["test"]), twice.predict(few["test"]))
+    # threads add up a forest's trees in the order in which they end
+    np.testing.assert_allclose(once.predict(few["test"]), twice.predict(few["test"]), rtol=1e-12)
 
 
 def zones(codes, target_s):

@@ -67,7 +67,7 @@ def scaled(run: Path, folder: Path, factor: float) -> Path:
     model.graph.initializer.append(numpy_helper.from_array(np.array(factor, np.float32), "factor"))
     model.graph.node.append(helper.make_node("Mul", ["unscaled_s", "factor"], ["pickup_time_s"]))
     store_model(folder, model.SerializeToString(), json.loads((run / "export.json").read_text()))
-    with np.load(run / "probe.npz") as probe:
+    with np.load(run / "probe.npz", allow_pickle=False) as probe:
         answers = {"pickup_time_s": (probe["pickup_time_s"] * np.float32(factor)).astype(np.float32)}
         np.savez(folder / "probe.npz", **{**{name: probe[name] for name in NAMES}, **answers})
     return folder

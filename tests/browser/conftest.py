@@ -16,7 +16,7 @@ from hailtime.monitoring.page.watched import Watched
 from tests.monitored_city import make_city, page_settings
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
@@ -30,7 +30,7 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def city(tmp_path_factory):
     city = make_city(
         tmp_path_factory.mktemp("city"), n=7500, start="2026-04-05", days=3, closed_from="2026-04-07T12:00"
@@ -56,7 +56,7 @@ def served(app):
         listening.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def url(city):
     with served(make_app(Watched(page_settings(city), lambda: city.now_s), None)) as url:
         yield url

@@ -155,7 +155,7 @@ def _rules(description: Description, lines: list[Line]) -> list[str]:
 def _slices(description: Description, lines: list[Line]) -> list[str]:
     small = [c for c in description.roles.of("category") if 2 <= c.distinct <= _MAX_SLICE and c.kind != "flag"]
     small.sort(key=lambda column: column.name != description.roles.zone)
-    return [ours for column in small[:3] if (ours := _ours_of(column, lines))]
+    return [quoted(ours) for column in small[:3] if (ours := _ours_of(column, lines))]
 
 
 def _ours_of(column: Column, lines: Iterable[Line]) -> str | None:
