@@ -21,18 +21,19 @@ def test_a_job_of_two_tasks_that_is_preempted_goes_on_to_the_same_figures(slurm,
     folder = tmp_path / "runs" / f"slurm_{job}"
 
     def told():
-        return (tmp_path / "log").read_text() if (tmp_path / "log").exists() else slurm.ask("scontrol", "show", "job")
+        log = (tmp_path / "log").read_text() if (tmp_path / "log").exists() else ""
+        return log + slurm.ask("scontrol", "show", "job")
 
     slurm.wait_until((folder / RESUME).exists, 60, told)
     slurm.ask("scancel", "--signal=USR1", job)  # as --signal=USR1@120 does before the time limit
 
     def is_finished():
-        if "Reason=BeginTime" in slurm.ask("scontrol", "show", "job", job):  # a requeued job waits two minutes
-            slurm.ask("scontrol", "update", f"JobId={job}", "StartTime=now")
-            time.sleep(3)  # each update makes the scheduler begin anew
+        if "JobState=PENDING" in slurm.ask("scontrol", "show", "job", job):  # a requeued job waits two minutes
+            slurm.try_to("scontrol", "update", f"JobId={job}", "StartTime=now")
+            time.sleep(5)  # each update makes the scheduler begin anew
         return (folder / FINISHED).exists()
 
-    slurm.wait_until(is_finished, 120, told)
+    slurm.wait_until(is_finished, 240, told)  # also where Slurm does not take the shorter wait
     assert "preempted, back into the queue" in told()
     assert told().count("go on training") == 1
     assert "Restarts=1" in slurm.ask("scontrol", "show", "job", job)
