@@ -28,9 +28,11 @@ def test_a_job_of_two_tasks_that_is_preempted_goes_on_to_the_same_figures(slurm,
     slurm.ask("scancel", "--signal=USR1", job)  # as --signal=USR1@120 does before the time limit
 
     def is_finished():
-        if "JobState=PENDING" in slurm.ask("scontrol", "show", "job", job):  # a requeued job waits two minutes
+        # A requeued job waits two minutes, in which its node cleans up: started at once, it fails at once.
+        if "JobState=PENDING" in slurm.ask("scontrol", "show", "job", job):
+            time.sleep(8)
             slurm.try_to("scontrol", "update", f"JobId={job}", "StartTime=now")
-            time.sleep(5)  # each update makes the scheduler begin anew
+            time.sleep(4)  # each update makes the scheduler begin anew
         return (folder / FINISHED).exists()
 
     slurm.wait_until(is_finished, 240, told)  # also where Slurm does not take the shorter wait
