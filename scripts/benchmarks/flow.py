@@ -31,15 +31,8 @@ HEARD = threading.local()  # the server whose answer this thread had last
 class TellingTransport(GrpcTransport):
     """Tells its thread that it was the one that answered."""
 
-    def infer(
-        self,
-        version: int,
-        numeric: NDArray[np.float32],
-        categorical: NDArray[np.object_],
-        requested_at: NDArray[np.int64],
-        timeout_s: float,
-    ) -> NDArray[np.float32]:
-        answer = super().infer(version, numeric, categorical, requested_at, timeout_s)
+    def infer(self, *arguments: Any, **named: Any) -> NDArray[np.float32]:
+        answer = super().infer(*arguments, **named)
         HEARD.url = self.url
         return answer
 

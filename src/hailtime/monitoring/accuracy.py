@@ -50,12 +50,14 @@ def measures(sums: pl.DataFrame, by: Sequence[str], now_s: float, label_delay_s:
         _abs_band=Z_95 * ((pl.col("sum_abs2_s2") / arrived - pl.col("mae_s") ** 2).clip(0) / arrived).sqrt(),
         _error_band=Z_95 * ((pl.col("sum_abs2_s2") / arrived - pl.col("bias_s") ** 2).clip(0) / arrived).sqrt(),
     )
+    coverage_low, coverage_high = wilson(pl.col("n_inside"), arrived)
     told = told.with_columns(
         mae_low_s=pl.col("mae_s") - pl.col("_abs_band"),
         mae_high_s=pl.col("mae_s") + pl.col("_abs_band"),
         bias_low_s=pl.col("bias_s") - pl.col("_error_band"),
         bias_high_s=pl.col("bias_s") + pl.col("_error_band"),
-        **_wilson(pl.col("n_inside"), arrived),
+        coverage_low=coverage_low,
+        coverage_high=coverage_high,
     )
     if "errors" in told.columns:
         told = told.with_columns(
@@ -78,12 +80,12 @@ def _added(name: str) -> pl.Expr:
     return pl.col(name).map_batches(add, return_dtype=pl.List(pl.Int64), returns_scalar=True)
 
 
-def _wilson(hits: pl.Expr, n: pl.Expr) -> dict[str, pl.Expr]:
-    """Wilson's 95 % band of a share."""
+def wilson(hits: Any, n: Any) -> tuple[Any, Any]:
+    """Wilson's 95 % band of a share, its lower and its upper end; of numbers or of expressions."""
     share, z2 = hits / n, Z_95**2
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z_95 / (1 + z2 / n) * (share * (1 - share) / n + z2 / (4 * n**2)).sqrt()
-    return {"coverage_low": middle - half, "coverage_high": middle + half}
+    half = Z_95 / (1 + z2 / n) * (share * (1 - share) / n + z2 / (4 * n**2)) ** 0.5
+    return middle - half, middle + half
 
 
 def _quantiles(counts: pl.Series, edges: NDArray[np.float64], share: float) -> pl.Series:

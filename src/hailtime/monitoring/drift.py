@@ -19,6 +19,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from hailtime.preparation.profile_numbers import population_stability
+
 Histogram = Mapping[str, Any]  # of one column, as in `histograms.reference_histograms`
 
 LEAST_ROWS = 1000  # below about 200 rows PSI raises false alarms by chance (measured while planning)
@@ -142,15 +144,8 @@ def _of_categories(reference: Histogram, live: ColumnCounts, missing: float, bef
 
 
 def psi(before: NDArray[np.int64], after: NDArray[np.int64]) -> float:
-    """Population stability index of counts over the same bins; 0 where one side has no rows.
-
-    An empty bin counts as half a row, so that one new value does not make it infinite.
-    """
-    if before.sum() == 0 or after.sum() == 0:
-        return 0.0
-    p, q = (np.maximum(counts.astype(float), 0.5) for counts in (before, after))
-    p, q = p / p.sum(), q / q.sum()
-    return float(((q - p) * np.log(q / p)).sum())
+    """Population stability index of counts over the same bins; 0 where one side has no rows."""
+    return population_stability(before, after) if before.sum() and after.sum() else 0.0
 
 
 def kolmogorov_smirnov(before: NDArray[np.int64], after: NDArray[np.int64]) -> float:

@@ -24,7 +24,8 @@ from hailtime.monitoring.situation import (
 )
 from hailtime.monitoring.watch import WatchedModel
 
-_OF_ARRIVALS, _OF_REQUESTS = ("late_share", "error_ratio"), ("missing_points", "new_share", "fallback_share")
+_KINDS = dict.fromkeys(("late_share", "error_ratio"), "arrivals")  # measures that come of the same rows
+_KINDS |= dict.fromkeys(("missing_points", "new_share", "fallback_share"), "requests")
 
 
 class Rows(Protocol):
@@ -46,19 +47,26 @@ class Lookout:
 
     def at(self, now_s: float) -> Situation:
         """The measures of every rule at a moment."""
+        told: dict[tuple[float, str], dict[str, Measure]] = {}  # rules of one window share its rows
         measures: dict[str, Measure] = {}
         for rule in self.rules:
-            from_s = now_s - rule.window_min * 60
-            if rule.measure in _OF_ARRIVALS:
-                told = of_arrivals(self.source.arrived(from_s, now_s))
-            elif rule.measure in _OF_REQUESTS:
-                told = of_requests(self._asked(from_s, now_s), self.model.histograms, self.model.schema.target)
-            elif rule.measure == "unknown_share":
-                told = _unknown(self.source.asked(from_s - rule.window_min * 60, from_s))
-            else:
-                told = of_a_day(self._counts(from_s, now_s), self.model.histograms)
-            measures |= {rule.measure: told[rule.measure]} if rule.measure in told else {}
+            window = (rule.window_min, _KINDS.get(rule.measure, rule.measure))
+            if window not in told:
+                told[window] = self._measured(rule.measure, now_s - rule.window_min * 60, now_s)
+            if rule.measure in told[window]:
+                measures[rule.measure] = told[window][rule.measure]
         return Situation(now_s, measures, notes_of(self._counts(now_s - 24 * HOUR_S, now_s), self.model.histograms))
+
+    def _measured(self, measure: str, from_s: float, to_s: float) -> dict[str, Measure]:
+        """A measure of a window, and those that come with it."""
+        kind = _KINDS.get(measure, measure)
+        if kind == "arrivals":
+            return of_arrivals(self.source.arrived(from_s, to_s))
+        if kind == "requests":
+            return of_requests(self._asked(from_s, to_s), self.model.histograms, self.model.schema.target)
+        if kind == "unknown_share":
+            return _unknown(self.source.asked(2 * from_s - to_s, from_s))
+        return of_a_day(self._counts(from_s, to_s), self.model.histograms)
 
     def _asked(self, from_s: float, to_s: float) -> pl.DataFrame:
         return with_inputs(self.source.asked(from_s, to_s), self.model.schema)

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from hailtime.monitoring.accuracy import Z_95, wilson
 from hailtime.monitoring.drift import ColumnCounts, Drift, Histogram, drift_of, sentence
 from hailtime.monitoring.hours import SUMS
-
-Z_95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -102,10 +101,7 @@ def drifts_of(counts: Mapping[str, ColumnCounts], histograms: Mapping[str, Histo
 
 def share(hits: int, n: int) -> Measure:
     """A share with Wilson's lower end."""
-    value, z2 = hits / n, Z_95**2
-    middle = (value + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z_95 / (1 + z2 / n) * (value * (1 - value) / n + z2 / (4 * n**2)) ** 0.5
-    return Measure(value, n, middle - half)
+    return Measure(hits / n, n, wilson(hits, n)[0])
 
 
 def _worst(values: Mapping[str, float], drifts: Mapping[str, Drift]) -> Measure:

@@ -107,11 +107,7 @@ class MonitorStore:
                 f"SELECT {', '.join(names)} FROM sums WHERE slice = ? AND hour_s >= ? AND hour_s < ?",
                 (slice_name, since_s, until_s),
             ).fetchall()
-        kinds: dict[str, Any] = {
-            "hour_s": pl.Int64,
-            **dict.fromkeys(KEYS, pl.String),
-            **dict.fromkeys(SUMS, pl.Float64),
-        }
+        kinds = _kinds(KEYS)
         lists = dict.fromkeys(names[len(kinds) :], pl.String)
         frame = pl.DataFrame(rows, schema={**kinds, **lists}, orient="row")
         return frame.with_columns(pl.col(name).str.json_decode(pl.List(pl.Int64)) for name in lists)
@@ -140,11 +136,7 @@ class MonitorStore:
                 f"GROUP BY {', '.join(by)}",
                 (slice_name, since_s, until_s, version),
             ).fetchall()
-        kinds: dict[str, Any] = {
-            "hour_s": pl.Int64,
-            **dict.fromkeys(keys, pl.String),
-            **dict.fromkeys(SUMS, pl.Float64),
-        }
+        kinds = _kinds(keys)
         return pl.DataFrame(rows, schema=kinds, orient="row")
 
     def arrivals(self, since_s: float = 0, until_s: float = 2**62, version: str | None = None) -> list[Arrivals]:
@@ -190,6 +182,10 @@ def counts_of(stored: Mapping[str, Any], reference: Mapping[str, Any]) -> Column
     counts.values.update(stored["values"])
     counts.missing, counts.rows = stored["missing"], stored["rows"]
     return counts
+
+
+def _kinds(keys: Sequence[str]) -> dict[str, Any]:
+    return {"hour_s": pl.Int64} | dict.fromkeys(keys, pl.String) | dict.fromkeys(SUMS, pl.Float64)
 
 
 def _grid(content: bytes) -> Any:
