@@ -18,7 +18,6 @@ Needs polars and narwhals beside the client: pip install 'hailtime[train]'.
 import json
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from typing import Any, Self
 
 import polars as pl
 
+from hailtime.clock import now
 from hailtime.errors import ConfigError, DataError, RequestError, SchemaError
 from hailtime.preparation.conform import Kind, conform, read_frame
 from hailtime.preparation.join import ConditionJoin
@@ -86,7 +86,7 @@ class Conditions:
         settings: Mapping[str, Mapping[str, Any]],
         read_tables: ReadTables | None,
         refresh_s: float = 15.0,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = now,
     ) -> None:
         if not refresh_s > 0:
             raise ConfigError(f"refresh_s must be seconds above 0, got {refresh_s}")

@@ -2,12 +2,12 @@
 
 import json
 import logging
-import time
 from collections.abc import Sequence
 from typing import Any
 
 from hailtime.client.question import Answer
 from hailtime.client.request import PackedRows
+from hailtime.clock import now
 from hailtime.errors import ConfigError, did_you_mean
 from hailtime.schema import Schema
 
@@ -27,7 +27,7 @@ class RowMaker:
 
     def rows(self, request_ids: Sequence[str], answer: Answer, latency_s: float) -> list[tuple[Any, ...]]:
         """Values in the order of `log_tables.INSERT`."""
-        now_us = time.time_ns() // 1000
+        now_us = int(now() * 1e6)
         asked_at, said = answer.packed.requested_at[:, 0].tolist(), answer.quantiles_s.tolist()
         each = zip(request_ids, asked_at, said, self._texts(answer.packed, answer.schema), strict=True)
         return [

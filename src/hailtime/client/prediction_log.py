@@ -24,6 +24,7 @@ from typing import Any, Literal, Self
 from hailtime.client.log_rows import RowMaker
 from hailtime.client.log_tables import BUSY_S, INSERT, INSERT_ACTUAL, LogFile, transaction
 from hailtime.client.question import Answer, Question
+from hailtime.clock import now
 from hailtime.errors import ConfigError, LogError
 
 log = logging.getLogger(__name__)
@@ -132,7 +133,7 @@ class PredictionLog(NoLog):
         self._report([(_checked(request_id, seconds), float(seconds), None) for request_id, seconds in actuals])
 
     def _report(self, words: list[tuple[str, float | None, float | None]]) -> None:
-        now_us = time.time_ns() // 1000
+        now_us = int(now() * 1e6)
         with self._reporting:
             try:
                 connection = self._actuals.connection()

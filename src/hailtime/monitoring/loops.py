@@ -6,9 +6,9 @@ reading.run(stop)  # until the event is set
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 
+from hailtime.clock import now
 from hailtime.errors import HailtimeError, LogError
 from hailtime.monitoring.duty import Duty
 from hailtime.monitoring.forward import DAY_S, Forwarder
@@ -30,7 +30,7 @@ class Reading:
     What went wrong is in the store (`trouble`), so that the page can say it.
     """
 
-    def __init__(self, settings: MonitorSettings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, settings: MonitorSettings, clock: Callable[[], float] = now) -> None:
         self.settings, self._clock = settings, clock
         self._rules = settings.rules()
         self._tellers = read_tellers({"webhook": settings.webhook, "alertmanager": settings.alertmanager})
@@ -78,7 +78,7 @@ class Reading:
 class Sending:
     """Sends a log on every second, and forgets old days once a day."""
 
-    def __init__(self, forwarder: Forwarder, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, forwarder: Forwarder, clock: Callable[[], float] = now) -> None:
         self._forwarder, self._clock = forwarder, clock
         self._forgot_at_s = 0.0
 

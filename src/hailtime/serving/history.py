@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from hailtime.clock import now
 from hailtime.errors import DeployError
 from hailtime.rollout import Rollout
 from hailtime.serving.config_file import Served
@@ -68,7 +69,7 @@ def new_change(
     """A change made now, by the user of this process. `manifest`: the version's, or what there is of it."""
     mae_s = manifest.get("mae_s")
     run, data = str(manifest.get("run") or ""), str(manifest.get("data_fingerprint") or "")
-    by, at = f"{_user()}@{socket.gethostname()}", datetime.now(UTC).isoformat(timespec="seconds")
+    by, at = f"{_user()}@{socket.gethostname()}", datetime.fromtimestamp(now(), UTC).isoformat(timespec="seconds")
     return Change(action, version, plan, revision, run, data, mae_s, why, tuple(gates), by, at)
 
 

@@ -1,6 +1,5 @@
 """What the views look at, and the span of time that they tell of, in the city's own clock."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
+from hailtime.clock import now
 from hailtime.errors import DataError, HailtimeError
 from hailtime.monitoring.accuracy import measures
 from hailtime.monitoring.hours import HOUR_S
@@ -69,7 +69,7 @@ class Watched:
     Nothing is ever written.
     """
 
-    def __init__(self, settings: MonitorSettings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, settings: MonitorSettings, clock: Callable[[], float] = now) -> None:
         self.settings, self.now_s = settings, clock
 
     def store(self) -> MonitorStore:
