@@ -10,8 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from importlib.metadata import version
-from importlib.resources import files
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
@@ -37,6 +35,8 @@ VIEWS: dict[str, View] = {
     "releases": state.releases,
     "health": state.health,
 }
+# Plotly's own bundle of the charts that have axes: a third of the whole one, which a browser needs a second to read
+PLOTLY = "plotly-cartesian-4.1.1.min.js"  # of npm's plotly.js-cartesian-dist-min
 _KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
@@ -52,7 +52,7 @@ def make_app(watched: Watched, token: str | None) -> FastAPI:
 
     @app.get("/", response_class=HTMLResponse)
     def page() -> str:
-        return (FILES / "index.html").read_text().replace("{first}", _first(watched)).replace("{plotly}", plotly_name())
+        return (FILES / "index.html").read_text().replace("{first}", _first(watched)).replace("{plotly}", PLOTLY)
 
     @app.get("/api/now")
     def of_now() -> dict[str, Any]:
@@ -80,7 +80,7 @@ def make_app(watched: Watched, token: str | None) -> FastAPI:
     @app.get("/files/{name}")
     def file(name: str) -> Response:
         known = {path.name: path for path in FILES.iterdir()}
-        if name == plotly_name():
+        if name == PLOTLY:
             return Response(plotly_js(), media_type="text/javascript", headers=_PLOTLY_HEADERS)
         if name not in known or known[name].suffix not in _KINDS:
             return Response("no such file", status_code=404)
@@ -97,14 +97,10 @@ _PLOTLY_HEADERS = {
 }
 
 
-def plotly_name() -> str:
-    return f"plotly-{version('plotly')}.js"
-
-
 @lru_cache(maxsize=1)
 def plotly_js() -> bytes:
-    """Plotly's own bundle, from the installed package, compressed: 1.5 MB instead of 4.8."""
-    return gzip.compress(files("plotly").joinpath("package_data", "plotly.min.js").read_bytes(), 6, mtime=0)
+    """Compressed: 0.5 MB instead of 1.5."""
+    return gzip.compress((FILES / PLOTLY).read_bytes(), 6, mtime=0)
 
 
 def _endpoint(view: View, watched: Watched) -> Callable[..., dict[str, Any]]:
