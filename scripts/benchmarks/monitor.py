@@ -1,6 +1,7 @@
 """Monitoring: a log of 10 million answers joined with what came true and summed up, and drift of 20 columns.
 
-Each part runs in a process of its own, so that its memory is its own.
+Drift of 1 million rows beside Evidently, which gets an environment of its own (1 GB). Each part runs in a process of
+its own, so that its memory is its own.
 """
 
 import argparse
@@ -9,16 +10,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 from rich.table import Table
 
+from benchmarks.drift_peer import EVIDENTLY, side_by_side
+from benchmarks.monitor_data import DRIFT_SCHEMA, LOG_SCHEMA, ZONES, drift_frame, write_log
+from benchmarks.peer_install import install
 from benchmarks.prepare import peak_gb
-from hailtime.client.log_tables import INSERT, INSERT_ACTUAL, LogFile
 from hailtime.histograms import reference_histograms
 from hailtime.monitoring.accuracy import measures
 from hailtime.monitoring.drift import ColumnCounts, drift_of
@@ -26,54 +28,23 @@ from hailtime.monitoring.log_source import LogSource
 from hailtime.monitoring.store import MonitorStore
 from hailtime.monitoring.watch import Watch, WatchedModel
 from hailtime.report import console
-from hailtime.schema import Schema
-
-START_S = 1_768_176_000
-A_SECOND = 116  # answers: ten million in a day
-AT_ONCE = 200_000
-ZONES = [f"zone {number}" for number in range(60)]
-N_NUMERIC, N_TEXTS = 15, 5
-DRIFT_SCHEMA = Schema.from_dict(
-    {
-        "source": "benchmark",
-        "timezone": "UTC",
-        "columns": {
-            "request_id": {"role": "id"},
-            "requested_at": {"role": "requested_at"},
-            **{f"number_{i}": {"role": "numeric", "unit": "1"} for i in range(N_NUMERIC)},
-            **{f"text_{i}": {"role": "categorical"} for i in range(N_TEXTS)},
-            "pickup_time_s": {"role": "target", "unit": "s"},
-        },
-    }
-)
-LOG_SCHEMA = Schema.from_dict(
-    {
-        "source": "benchmark",
-        "timezone": "UTC",
-        "zone": "pickup_zone",
-        "columns": {
-            "request_id": {"role": "id"},
-            "requested_at": {"role": "requested_at"},
-            "rain_mm_h": {"role": "numeric", "unit": "mm/h"},
-            "pickup_zone": {"role": "categorical"},
-            "pickup_time_s": {"role": "target", "unit": "s"},
-        },
-    }
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--no-peers", action="store_true", help="without Evidently")
     parser.add_argument("--log", type=Path, help="keep the made log here and use it again")
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as made:
-        log = arguments.log or Path(made) / "log.sqlite"
+        log = (arguments.log or Path(made) / "log.sqlite").absolute()
         if not log.exists():
             console().print(f"writing a log of {arguments.rows:,} answers")
             write_log(log, arguments.rows)
-        parts = {"log": (str(log), made), "drift": (str(arguments.rows), made)}
+        parts: dict[str, tuple[str, ...]] = {"log": (str(log), made), "drift": (str(arguments.rows), made)}
+        if not arguments.no_peers:
+            parts["peers"] = (made, str(install("evidently", EVIDENTLY) / "python"))
         return {"rows": arguments.rows, **{name: run_part(name, *given) for name, given in parts.items()}}
 
 
@@ -83,39 +54,6 @@ def run_part(name: str, *given: str) -> dict[str, Any]:
     if done.returncode != 0:
         raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
-
-
-def write_log(path: Path, n_rows: int) -> None:
-    """Answers with a zone and the rain, nine of ten arrived."""
-    connection = LogFile(path, 5.0).connection()
-    rng = np.random.default_rng(1)
-    for first in range(0, n_rows, AT_ONCE):
-        answers, ends = _some(rng, first, min(AT_ONCE, n_rows - first))
-        connection.execute("BEGIN")
-        connection.executemany(INSERT["predictions"], answers)
-        connection.executemany(INSERT_ACTUAL, ends)
-        connection.execute("COMMIT")
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-
-def _some(rng: np.random.Generator, first: int, n: int) -> tuple[Iterator[Any], list[Any]]:
-    p50, taken = rng.gamma(3, 100, n), rng.lognormal(0, 0.35, n)
-    zones, rain = rng.integers(0, len(ZONES), n).tolist(), np.round(rng.exponential(0.2, n), 1).tolist()
-    ids, at_s = [f"r{first + i:09d}" for i in range(n)], [START_S + (first + i) // A_SECOND for i in range(n)]
-    kept = [f'{{"rain_mm_h": {mm}, "pickup_zone": "{ZONES[zone]}"}}' for mm, zone in zip(rain, zones, strict=True)]
-    said = zip((p50 * 0.6).tolist(), p50.tolist(), (p50 * 1.6).tolist(), strict=True)
-    answers = (
-        (name, at * 1_000_000, at, "1", "triton", *quantiles, 0.001, text)
-        for name, at, quantiles, text in zip(ids, at_s, said, kept, strict=True)
-    )
-    actual = (p50 * taken).tolist()
-    arrived = (rng.random(n) < 0.9).tolist()
-    ends = [
-        (name, seconds, None, int((at + seconds) * 1e6))
-        for name, at, seconds, is_there in zip(ids, at_s, actual, arrived, strict=True)
-        if is_there
-    ]
-    return answers, ends
 
 
 def log_part(log: str, folder: str) -> dict[str, Any]:
@@ -144,14 +82,11 @@ def drift_part(n_rows: str, folder: str) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - start, "rows": n_blocks * 1_000_000, "columns": len(drifts)}
 
 
-def drift_frame(n: int, seed: int) -> pl.DataFrame:
-    rng = np.random.default_rng(seed)
-    numbers = {f"number_{i}": rng.gamma(1 + i, 1.0, n) for i in range(N_NUMERIC)}
-    texts = {f"text_{i}": rng.choice(ZONES[: 3 + 4 * i], n) for i in range(N_TEXTS)}
-    return pl.DataFrame({**numbers, **texts, "pickup_time_s": rng.gamma(3, 100, n)})
+def peers_part(folder: str, python: str) -> dict[str, Any]:
+    return side_by_side(Path(folder), python)
 
 
-PARTS = {"log": log_part, "drift": drift_part}
+PARTS: dict[str, Callable[..., dict[str, Any]]] = {"log": log_part, "drift": drift_part, "peers": peers_part}
 
 
 def show(figures: dict[str, Any]) -> None:
@@ -165,6 +100,27 @@ def show(figures: dict[str, Any]) -> None:
         f"drift of {drift['rows']:,} x {drift['columns']}", f"{drift['seconds']:.1f}", f"{drift['peak_gb']:.2f}"
     )
     console().print(table)
+    if "peers" in figures:
+        show_peers(figures["peers"])
+
+
+def show_peers(found: dict[str, Any]) -> None:
+    ours, theirs = found["hailtime"], found["evidently"]
+    table = Table(title="drift of 1,000,000 x 20 against 200,000 rows of training, seconds", title_justify="left")
+    for heading in ("what", "Hailtime", "Evidently", "times as long"):
+        table.add_column(heading)
+    anew = ours["drift_s"] + ours["reference_s"]
+    lines = {
+        "the methods alone; training's histograms are at hand": (ours["drift_s"], theirs["methods_s"]),
+        "the methods alone; training's rows are read anew": (anew, theirs["methods_s"]),
+        "as one asks for them (there a Report, with its pictures)": (ours["drift_s"], theirs["report_s"]),
+        "the same with the import": (ours["drift_s"] + ours["import_s"], theirs["report_s"] + theirs["import_s"]),
+    }
+    for what, (one, other) in lines.items():
+        table.add_row(what, f"{one:.2f}", f"{other:.2f}", f"{other / one:.0f}")
+    console().print(table)
+    farthest = max(found["compared"].items(), key=lambda entry: abs(entry[1][0] - entry[1][1]))
+    console().print(f"{len(found['compared'])} values on the same bins; farthest apart: {farthest[0]} {farthest[1]}")
 
 
 if __name__ == "__main__":

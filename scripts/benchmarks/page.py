@@ -16,7 +16,7 @@ import onnx
 import polars as pl
 from rich.table import Table
 
-from benchmarks.monitor import DRIFT_SCHEMA, ZONES, drift_frame
+from benchmarks.monitor_data import DRIFT_SCHEMA, ZONES, drift_frame
 from benchmarks.page_browser import openings
 from hailtime.config import CONFIGS
 from hailtime.histograms import reference_histograms

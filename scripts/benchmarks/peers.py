@@ -1,7 +1,6 @@
 """What else could answer the same rows from the same file: FastAPI with onnxruntime, LightGBM behind FastAPI, MLServer.
 
-Each is one warm process with one thread for its model. MLServer's dependencies clash with ours, so it gets an
-environment of its own, once, in $HAILTIME_PEERS_HOME, else `.peers` here.
+Each is one warm process with one thread for its model. MLServer's dependencies clash with ours (`peer_install.py`).
 """
 
 import json
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import polars as pl
 
+from benchmarks.peer_install import install
 from hailtime.baselines import LightGBM
 from hailtime.errors import HailtimeError
 from hailtime.schema import MODEL_NAME
@@ -97,7 +97,7 @@ def fastapi(model: str, folder: Path) -> Peer:
 
 def mlserver(folder: Path) -> tuple[Peer, str]:
     """The process, and where it takes the protocol that Triton takes; HailtimeError where it cannot be set up."""
-    program = _install(Path(os.environ.get("HAILTIME_PEERS_HOME") or ".peers").absolute())
+    program = install("mlserver", MLSERVER) / "mlserver"
     ports = pick_ports("127.0.0.1", {"http": 0, "grpc": 0, "metrics": 0})
     served = folder / "mlserver"
     served.mkdir()
@@ -143,20 +143,3 @@ def _matrix(run: Run, part: pl.DataFrame) -> Any:
     local = local.dt.convert_time_zone(schema.timezone)
     hours = (local.dt.weekday() - 1) * 24 + local.dt.hour() + local.dt.minute() / 60
     return np.column_stack([numeric.astype(np.float64), codes, hours.to_numpy()])
-
-
-def _install(home: Path) -> Path:
-    """MLServer's program, set up first where it is missing."""
-    venv = home / "mlserver"
-    marker = venv / "complete.json"
-    if not marker.is_file() or marker.read_text() != json.dumps(MLSERVER):
-        for command in ([sys.executable, "-m", "venv", "--clear", str(venv)], _pip(venv)):
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise HailtimeError(f"MLServer could not be installed in {venv}: {done.stderr.strip()[-500:]}")
-        marker.write_text(json.dumps(MLSERVER))
-    return venv / "bin" / "mlserver"
-
-
-def _pip(venv: Path) -> list[str]:
-    return [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", *MLSERVER]
