@@ -61,7 +61,8 @@ class WatchedCity:
 
     def read(self) -> None:
         Watch(LogSource(self.log), MonitorStore(self.store), self.model).read_on()
-        MonitorStore(self.store).set_state(read_at_s=self.now_s)
+        pace = LogSource(self.log).pace(self.now_s)
+        MonitorStore(self.store).set_state(read_at_s=self.now_s, pace=pace)
 
 
 def make_city(

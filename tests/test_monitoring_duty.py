@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from hailtime.client.log_tables import LogFile
-from hailtime.errors import ConfigError
+from hailtime.errors import ConfigError, LogError
 from hailtime.monitoring.alerts import Rule
 from hailtime.monitoring.duty import Duty
 from hailtime.monitoring.telling import read_tellers
@@ -82,11 +82,10 @@ def test_a_log_that_is_gone_is_said_and_tried_again(log, model):  # noqa: F811
     logged(log, late_from_s=NOON_S + 9 * 3600)
     duty = Duty(watch_of(log, model), [RULE], [])
     hidden = log.rename(log.with_name("hidden"))
-    assert duty.once(NOON_S + 3600) == []
-    assert "cannot be read" in duty.watch.store.state("trouble", None)
+    with pytest.raises(LogError, match="cannot be read"):
+        duty.once(NOON_S + 3600)
     hidden.rename(log)
-    duty.once(NOON_S + 3700)
-    assert duty.watch.store.state("trouble", None) is None
+    assert duty.once(NOON_S + 3700) == []
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import re
 import sqlite3
 from contextlib import closing
 from datetime import datetime
@@ -260,11 +261,43 @@ def test_without_a_repository_errors_are_still_told(city, tmp_path):
     assert "nothing is deployed" in page.get("/api/drift").json()["error"]
 
 
-def test_requests_that_stopped_are_told(city):
-    later = Watched(page_settings(city), lambda: city.now_s + 5 * 86_400)
-    data = told(TestClient(make_app(later, None), base_url="http://localhost"), "/api/now")
-    assert "5 days ago" in data["stopped"]
+def page_at(settings, now_s):
+    return TestClient(make_app(Watched(settings, lambda: now_s), None), base_url="http://localhost")
+
+
+@pytest.mark.parametrize(("after_s", "words"), [(5 * 86_400, "5 days ago"), (900, "15 minutes ago"), (60, None)])
+def test_requests_that_stopped_are_told(city, log, tmp_path, after_s, words):
+    """A quarter of an hour is enough where 80 should have come in it by the rate of the hour before."""
+    settings = page_settings(city, store=tmp_path / "store.sqlite")
+    now_s = int(log["requested_at_s"].max()) + after_s
+    Reading(settings, lambda: now_s).once()
+    data = told(page_at(settings, now_s), "/api/now")
+    assert words in data["stopped"] if words else data["stopped"] is None
+    assert data["trouble"] is None
     assert data["complete"]
+
+
+def test_a_monitor_that_stopped_reading_is_told_by_every_view(city):
+    page = page_at(page_settings(city), city.now_s + 300)
+    for path in ALL[:-1]:
+        assert told(page, path)["trouble"].startswith("Nothing was read since ")
+    assert told(page, "/api/now")["stopped"] is None  # nobody has looked whether any came
+
+
+def test_requests_a_second_are_of_the_last_five_minutes(page, city, log):
+    pace = told(page, "/api/now")["pace"]
+    recent = log["requested_at_s"].between(city.now_s - 300, city.now_s, inclusive="right").sum()
+    assert recent > 5
+    assert (pace["rate"], pace["minutes"]) == (pytest.approx(recent / 300), 5)
+
+
+def test_times_ahead_of_the_clock_are_told(city, tmp_path):
+    settings = page_settings(city, store=tmp_path / "store.sqlite")
+    before_s = city.now_s - 3600  # what came in the last hour is of a clock that goes an hour fast
+    Reading(settings, lambda: before_s).once()
+    data = told(page_at(settings, before_s), "/api/now")
+    assert re.match(r"\d+ requests carry times ahead of this clock, up to 2026-04-0\d", data["ahead"])
+    assert told(page_at(page_settings(city), city.now_s), "/api/now")["ahead"] is None
 
 
 def test_ends_that_are_odd_are_counted(tmp_path):
@@ -280,6 +313,34 @@ def test_ends_that_are_odd_are_counted(tmp_path):
     Reading(page_settings(city), lambda: city.now_s).once()
     data = told(page, "/api/health?days=7")
     assert [data[n] for n in ("unread", "n_changed", "n_unmatched", "n_late")] == [0, 3, 2, 3]
+
+
+@pytest.mark.parametrize("pickup_time_s", ["soon", -5.0, 1e300, float("inf"), b"x"], ids=repr)
+def test_ends_that_are_no_time_are_counted_and_left_out(city, log, tmp_path, pickup_time_s):
+    """As somebody writes them who goes around the client, which refuses them."""
+    copy = tmp_path / "log.sqlite"
+    copy.write_bytes(city.log.read_bytes())
+    with closing(LogFile(copy, 1.0).connection()) as connection:
+        connection.execute(INSERT_ACTUAL, (log["request_id"].iloc[-1], pickup_time_s, None, int(city.now_s * 1e6)))
+    settings = page_settings(city, log=copy, store=tmp_path / "store.sqlite")
+    Reading(settings, lambda: city.now_s).once()
+    page = page_at(settings, city.now_s)
+    assert told(page, "/api/health?days=7")["n_malformed"] == 1
+    arrived = log.iloc[:-1].dropna(subset="pickup_time_s")
+    assert told(page, "/api/accuracy?days=7")["total"]["mae_s"] == pytest.approx(arrived["abs_s"].mean())
+
+
+def test_what_a_shadow_would_have_said_is_beside_the_answer(city, log, tmp_path):
+    copy, asked = tmp_path / "log.sqlite", log.iloc[17]
+    copy.write_bytes(city.log.read_bytes())
+    with closing(LogFile(copy, 1.0).connection()) as connection:
+        row = (asked["request_id"], 5, int(asked["requested_at_s"]), "3", "triton", 90.0, 120.0, 240.0, 0.002, None)
+        connection.execute(INSERT["shadow_predictions"], row)
+    found = told(page_of(city, log=copy), f"/api/request?id={asked['request_id']}")
+    (shadow,) = found["shadows"]
+    assert [shadow[n] for n in ("version", "p10_s", "p50_s", "p90_s")] == ["3", 90.0, 120.0, 240.0]
+    assert len(found["answers"]) == 1
+    assert told(page_of(city, log=copy), f"/api/request?id={log['request_id'].iloc[3]}")["shadows"] == []
 
 
 def test_a_point_of_many_days_is_a_local_day(city, tmp_path):

@@ -96,7 +96,9 @@ def write_store(path: Path) -> int:
     store = MonitorStore(path)
     for hour_s in hours:
         store.replace_hour(hour_s, sums, columns, arrivals)
-    return rows.height * len(hours)
+    n = rows.height * len(hours)
+    store.set_state(read_at_s=END_S, pace={"at_s": END_S, "n": n // DAYS // 288, "last_s": END_S, "n_ahead": 0})
+    return n
 
 
 def one_hour(n: int) -> pl.DataFrame:

@@ -41,7 +41,7 @@ def programs():
 @pytest.fixture
 def store(tmp_path):
     found = MonitorStore(tmp_path / "monitor.sqlite")
-    found.set_state(looked_at_s=time.time(), trouble=None, alerts={"late": {"is_firing": False, "changed_at_s": None}})
+    found.set_state(read_at_s=time.time(), trouble=None, alerts={"late": {"is_firing": False, "changed_at_s": None}})
     return found
 
 

@@ -19,6 +19,7 @@ CREATE TABLE IF NOT EXISTS predictions {_ANSWERS};
 CREATE TABLE IF NOT EXISTS shadow_predictions {_ANSWERS};
 CREATE INDEX IF NOT EXISTS predictions_by_request ON predictions (request_id);
 CREATE INDEX IF NOT EXISTS predictions_by_time ON predictions (requested_at_s);
+CREATE INDEX IF NOT EXISTS shadow_predictions_by_request ON shadow_predictions (request_id);
 CREATE TABLE IF NOT EXISTS actuals (
     id INTEGER PRIMARY KEY AUTOINCREMENT, request_id TEXT NOT NULL UNIQUE, pickup_time_s REAL, cancelled_after_s REAL,
     n_changed INTEGER NOT NULL, reported_at_us INTEGER NOT NULL);

@@ -6,16 +6,12 @@
 What it knows is in the store, so it goes on after a restart where it was and tells nothing twice.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 
-from hailtime.errors import LogError
 from hailtime.monitoring.alerts import AlertBook, Message, Rule
 from hailtime.monitoring.lookout import Lookout
 from hailtime.monitoring.telling import Teller, tell
 from hailtime.monitoring.watch import Watch
-
-log = logging.getLogger(__name__)
 
 
 class Duty:
@@ -33,22 +29,16 @@ class Duty:
         self.book = AlertBook(rules, watch.store.state("alerts", {}))
 
     def once(self, now_s: float) -> list[Message]:
-        """One pass; what was told. A log that cannot be read is said in the store, and tried again next time."""
-        try:
-            self.watch.read_on()
-            situation = self.lookout.at(now_s)
-            messages = self.book.look(situation, self.released_s())
-        except LogError as error:
-            self.watch.store.set_state(looked_at_s=now_s, trouble=str(error))
-            log.warning("%s", error)
-            return []
+        """One pass; what was told. LogError when the log or the store cannot be used: try again."""
+        self.watch.read_on()
+        situation = self.lookout.at(now_s)
+        messages = self.book.look(situation, self.released_s())
         for message in messages:
             tell(self.tellers, message, {"source": self.watch.model.schema.source})
         told = self.watch.store.state("messages", []) + [_plain(message) for message in messages]
         measures = {name: [measure.value, measure.n, *measure.about] for name, measure in situation.measures.items()}
         self.watch.store.set_state(
-            looked_at_s=now_s,
-            trouble=None,
+            pace=self.watch.source.pace(now_s),
             alerts=self.book.to_dict(),
             measures=measures,
             notes=situation.notes,

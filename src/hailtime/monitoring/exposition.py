@@ -45,9 +45,9 @@ _Found = list[tuple[dict[str, str], float]]
 
 
 def _families(store: MonitorStore, now_s: float, label_delay_s: float) -> Iterator[tuple[tuple[str, str], _Found]]:
-    read = store.state("looked_at_s", None)
+    read = store.state("read_at_s", None)
     if read is not None:
-        yield ("hailtime_monitor_looked_at_seconds", "When the monitor last looked, UTC"), [({}, float(read))]
+        yield ("hailtime_monitor_looked_at_seconds", "When the monitor's last pass ended, UTC"), [({}, float(read))]
     trouble = store.state("trouble", None)
     yield ("hailtime_monitor_log_up", "Whether the prediction log can be read"), [({}, float(trouble is None))]
     unmatched = float(store.state("n_unmatched", 0))

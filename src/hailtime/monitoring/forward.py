@@ -9,6 +9,7 @@ file made anew under the same name, never share a position.
 """
 
 import logging
+import math
 import os
 import sqlite3
 import uuid
@@ -27,6 +28,7 @@ ROWS_AT_ONCE = 5_000
 DAY_S = 86_400
 _ANSWERS = "request_id, answered_at_us, requested_at_s, version, path, p10_s, p50_s, p90_s, latency_s, features"
 _ENDS = "request_id, pickup_time_s, cancelled_after_s, n_changed, reported_at_us"
+_ENDS_AT = (1, 2)  # their seconds
 _COLUMNS = {"predictions": _ANSWERS, "shadow_predictions": _ANSWERS, "actuals": _ENDS}
 _ANSWER_TABLE = """(
     id BIGINT GENERATED ALWAYS AS IDENTITY, request_id TEXT NOT NULL, answered_at_us BIGINT NOT NULL,
@@ -42,6 +44,7 @@ CREATE INDEX IF NOT EXISTS predictions_by_time ON predictions (requested_at_s);
 CREATE INDEX IF NOT EXISTS predictions_by_id ON predictions (id);
 CREATE TABLE IF NOT EXISTS predictions_other PARTITION OF predictions DEFAULT;
 CREATE TABLE IF NOT EXISTS shadow_predictions {_ANSWER_TABLE};
+CREATE INDEX IF NOT EXISTS shadow_predictions_by_request ON shadow_predictions (request_id);
 CREATE TABLE IF NOT EXISTS shadow_predictions_other PARTITION OF shadow_predictions DEFAULT;
 CREATE TABLE IF NOT EXISTS actuals (
     id BIGINT GENERATED ALWAYS AS IDENTITY, request_id TEXT PRIMARY KEY, pickup_time_s FLOAT8, cancelled_after_s FLOAT8,
@@ -184,6 +187,7 @@ def _keep_positions(cursor: Any, number: str, positions: dict[str, int]) -> None
 def _insert(cursor: Any, table: str, columns: str, rows: list[tuple[Any, ...]]) -> None:
     places = ", ".join(["%s"] * len(rows[0]))
     if table == "actuals":
+        rows = [tuple(_number(cell) if place in _ENDS_AT else cell for place, cell in enumerate(row)) for row in rows]
         # the last word counts; it gets a new id, so that who reads on by id sees it
         cursor.executemany(
             f"INSERT INTO actuals ({columns}) VALUES ({places}) ON CONFLICT (request_id) DO UPDATE SET "
@@ -196,6 +200,11 @@ def _insert(cursor: Any, table: str, columns: str, rows: list[tuple[Any, ...]]) 
     with cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
         for row in rows:
             copy.write_row(row)
+
+
+def _number(cell: Any) -> float | None:
+    """What is no number goes over as NaN: PostgreSQL would refuse it and all after it, and the monitor counts NaN."""
+    return cell if cell is None or isinstance(cell, int | float) else math.nan
 
 
 def _make_days(cursor: Any, table: str, days: set[int]) -> None:

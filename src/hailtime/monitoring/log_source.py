@@ -14,9 +14,15 @@ import polars as pl
 from hailtime.errors import ConfigError, LogError
 from hailtime.monitoring.hours import HOUR_S
 
+LONGEST_S = 86_400  # an end of more than a day, below 0, or that is no number was written by nobody of ours
+PACE_S = 300  # what "now" means
+_AHEAD_S = 60  # machines' clocks differ by seconds
+_ANSWER = "p.request_id, p.answered_at_us, p.requested_at_s, p.version, p.path, p.p10_s, p.p50_s, p.p90_s, p.latency_s"
 _COLUMNS = (
-    "p.request_id, p.answered_at_us, p.requested_at_s, p.version, p.path, p.p10_s, p.p50_s, p.p90_s, p.latency_s, "
-    "p.features, a.pickup_time_s, a.cancelled_after_s, a.n_changed, a.reported_at_us"
+    f"{_ANSWER}, p.features, "
+    f"CASE WHEN a.pickup_time_s BETWEEN 0 AND {LONGEST_S} THEN a.pickup_time_s END AS pickup_time_s, "
+    f"CASE WHEN a.cancelled_after_s BETWEEN 0 AND {LONGEST_S} THEN a.cancelled_after_s END AS cancelled_after_s, "
+    "a.n_changed, a.reported_at_us"
 )
 _TYPES: dict[str, type[pl.DataType]] = {
     "request_id": pl.String,
@@ -83,6 +89,24 @@ class LogSource:
         )
         return int(found["n"][0])
 
+    def malformed_actuals(self, after: int, until: int) -> int:
+        """How many actuals are no time that a ride can take; they are left out of every figure."""
+        names = ("pickup_time_s", "cancelled_after_s")
+        odd = " OR ".join(f"(a.{name} IS NOT NULL AND NOT a.{name} BETWEEN 0 AND {LONGEST_S})" for name in names)
+        found = self._frame(f"SELECT count(*) AS n FROM actuals a WHERE a.id > {after} AND a.id <= {until} AND ({odd})")
+        return int(found["n"][0])
+
+    def pace(self, now_s: float) -> dict[str, Any]:
+        """How many requests came in the last minutes, when the last did, and what carries a time ahead of the clock."""
+        found = self._frame(
+            f"SELECT (SELECT count(*) FROM predictions WHERE requested_at_s > {now_s - PACE_S:.0f} "
+            f"AND requested_at_s <= {now_s:.0f}) AS n, "
+            f"(SELECT max(requested_at_s) FROM predictions WHERE requested_at_s <= {now_s:.0f}) AS last_s, "
+            f"(SELECT count(*) FROM predictions WHERE requested_at_s > {now_s + _AHEAD_S:.0f}) AS n_ahead, "
+            f"(SELECT max(requested_at_s) FROM predictions WHERE requested_at_s > {now_s + _AHEAD_S:.0f}) AS ahead_s"
+        )
+        return {"at_s": now_s, **found.row(0, named=True)}
+
     def hour(self, hour_s: int) -> pl.DataFrame:
         """All predictions of requests in an hour."""
         return self.asked(hour_s, hour_s + HOUR_S)
@@ -98,8 +122,12 @@ class LogSource:
 
     def request(self, request_id: str) -> pl.DataFrame:
         """What was said to a request, oldest first."""
-        quoted = request_id.replace("'", "''").replace("\x00", "")
-        return self._rows(f"p.request_id = '{quoted}'").sort("answered_at_us")
+        return self._rows(f"p.request_id = {_quoted(request_id)}").sort("answered_at_us")
+
+    def shadows(self, request_id: str) -> pl.DataFrame:
+        """What shadow versions would have said to a request, oldest first."""
+        which = f"p.request_id = {_quoted(request_id)}"
+        return self._frame(f"SELECT {_ANSWER} FROM shadow_predictions p WHERE {which} ORDER BY p.answered_at_us")
 
     def farthest_off(self, n: int, of_newest: int = 2000) -> pl.DataFrame:
         """Of the newest actuals that came, the `n` whose request was told something farthest off; the worst first."""
@@ -138,6 +166,11 @@ class LogSource:
                 yield connection
         except adbc_driver_manager.Error as error:
             raise LogError(f"the log at {_without_password(self._where)} cannot be read: {error}") from error
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("'", "''").replace("\x00", "")
+    return f"'{escaped}'"
 
 
 def _without_password(url: str) -> str:

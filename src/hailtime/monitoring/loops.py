@@ -43,15 +43,13 @@ class Reading:
         before = store.state("read_until", (0, 0))
         try:
             self._on_duty(store).once(self._clock())
-        except (
-            Exception
-        ) as error:  # also what no release of ours wrote into the log: the page says it, the loop goes on
-            trouble = str(error) if isinstance(error, HailtimeError) else f"{type(error).__name__}: {error}"
-            store.set_state(trouble=trouble)
-            raise error if isinstance(error, HailtimeError) else LogError(f"a pass failed: {trouble}") from error
-        if trouble := store.state("trouble", None):
-            raise LogError(trouble)
-        store.set_state(read_at_s=self._clock())
+        except HailtimeError as error:
+            store.set_state(trouble=str(error))
+            raise
+        except Exception as error:  # such as what no release of ours wrote into the log
+            store.set_state(trouble=f"{type(error).__name__}: {error}")
+            raise LogError(f"a pass failed: {type(error).__name__}: {error}") from error
+        store.set_state(read_at_s=self._clock(), trouble=None)
         self._forget(store)
         return sum(b - a for a, b in zip(before, store.state("read_until", (0, 0)), strict=True))
 

@@ -80,9 +80,9 @@ class Watch:
             self._learn(seen)
             if place % 24 == 0:
                 log.info("%d of %d hours read", place, len(hours))
-        n_unmatched = self.source.unmatched_actuals(before[1], now[1])
-        n_unmatched += self.store.state("n_unmatched", 0)
-        self.store.set_state(read_until=now, n_unmatched=n_unmatched, places=self._where)
+        n_unmatched = self.store.state("n_unmatched", 0) + self.source.unmatched_actuals(before[1], now[1])
+        n_malformed = self.store.state("n_malformed", 0) + self.source.malformed_actuals(before[1], now[1])
+        self.store.set_state(read_until=now, n_unmatched=n_unmatched, n_malformed=n_malformed, places=self._where)
         return hours
 
     def count_hour(self, hour_s: int) -> list[tuple[str, float, float, float]]:

@@ -70,12 +70,13 @@ def intervals_of(watched: Watched, span: Span) -> dict[str, Any]:
 
 
 def frame_of(watched: Watched, span: Span) -> dict[str, Any]:
-    """What every view over time says: which time it is, in whose clock, and the releases."""
+    """What every view over time says: which time it is, in whose clock, what is wrong, and the releases."""
     return {
         "timezone": span.timezone,
         "since": span.text(span.since_s),
         "until": span.text(span.until_s),
         "is_daily": span.is_daily,
+        "trouble": watched.trouble(span),
         "marks": watched.marks(span),
     }
 

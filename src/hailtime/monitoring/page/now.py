@@ -6,12 +6,14 @@ import polars as pl
 
 from hailtime.errors import HailtimeError
 from hailtime.monitoring.hours import HOUR_S
+from hailtime.monitoring.log_source import PACE_S
 from hailtime.monitoring.page.errors import frame_of
 from hailtime.monitoring.page.watched import DAY_S, Span, Watched, plain
 from hailtime.rollout import Rollout
 from hailtime.serving.config_file import read_served
 
 QUIET_S = 3600  # without a request, and the page says that they have stopped
+MISSED = 20  # or sooner, when by the last hour's rate so many should have come in five minutes or more
 _TIME = ["time", "n", "arrived", "is_complete", "mae_s", "mae_low_s", "mae_high_s", "expected_mae_s", "latency_p99_ms"]
 
 
@@ -21,12 +23,15 @@ def now(watched: Watched, days: float = 1) -> dict[str, Any]:
     sums = span.timed(watched.store().sums("", span.since_s, span.until_s))
     hours = span.measures(sums.with_columns(bucket_s="hour_s"), ["hour_s", "bucket_s"])
     hours = hours.with_columns(latency_p99_ms=pl.col("latency_p99_s") * 1000)
+    pace = watched.store().state("pace", None)
     return {
         **frame_of(watched, span),
         "now": span.text(span.now_s),
         "plan": plan_text(watched),
         "alerts": _alerts(watched, span),
-        "stopped": _stopped(span, hours),
+        "stopped": _stopped(span, hours, pace),
+        "ahead": _ahead(span, pace),
+        "pace": _pace(span, pace),
         **_newest(span, sums),
         **_last_complete(span, hours),
         "expected": _expected(hours),
@@ -63,7 +68,7 @@ def told(plan: Rollout) -> str:
 
 
 def _newest(span: Span, sums: pl.DataFrame) -> dict[str, Any]:
-    """Of the hour that runs and the one before, so that it never stands on a few minutes."""
+    """Of the hour that runs and the one before: shares and P99 that never stand on a few minutes."""
     since_s = (span.until_s - 1) // HOUR_S * HOUR_S - HOUR_S
     newest = sums.filter(pl.col("hour_s") >= since_s)
     if newest.is_empty():
@@ -74,7 +79,6 @@ def _newest(span: Span, sums: pl.DataFrame) -> dict[str, Any]:
     return {
         "newest": {
             "since": span.text(since_s, "%H:%M"),
-            "rate": row["n"] / (span.until_s - since_s),
             "n": row["n"],
             "arrived": row["arrived"],
             "latency_p50_s": row["latency_p50_s"],
@@ -119,10 +123,37 @@ def _rates(span: Span, hours: pl.DataFrame) -> list[float]:
     return hours.select((pl.col("n") / lasted.clip(60)).round(4)).to_series().to_list()
 
 
-def _stopped(span: Span, hours: pl.DataFrame) -> str | None:
-    """Words where no request came for an hour."""
-    silent_s = span.now_s - span.until_s
-    if silent_s < QUIET_S or hours.is_empty():
+def _pace(span: Span, pace: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Requests a second of the last minutes before the last pass."""
+    if pace is None:
         return None
-    ago = f"{silent_s / 3600:.0f} hours" if silent_s < 2 * DAY_S else f"{silent_s / DAY_S:.0f} days"
-    return f"No request has come since {span.text(span.until_s)}, {ago} ago. What follows is of the time before."
+    return {"rate": pace["n"] / PACE_S, "minutes": PACE_S // 60, "until": span.text(pace["at_s"], "%H:%M")}
+
+
+def _stopped(span: Span, hours: pl.DataFrame, pace: dict[str, Any] | None) -> str | None:
+    """Words where no request came for an hour, or for minutes in which many were due; by when the log was looked at."""
+    if pace is None or pace["last_s"] is None:
+        return None
+    silent_s = pace["at_s"] - pace["last_s"]
+    usual = hours.filter(pl.col("hour_s") + HOUR_S <= pace["last_s"]).tail(1)["n"].sum() / HOUR_S
+    if silent_s < PACE_S or (silent_s < QUIET_S and usual * silent_s < MISSED):
+        return None
+    return (
+        f"No request has come since {span.text(pace['last_s'])}, {_ago(silent_s)}. What follows is of the time before."
+    )
+
+
+def _ago(seconds: float) -> str:
+    if seconds < 2 * HOUR_S:
+        return f"{seconds / 60:.0f} minutes ago"
+    return f"{seconds / HOUR_S:.0f} hours ago" if seconds < 2 * DAY_S else f"{seconds / DAY_S:.0f} days ago"
+
+
+def _ahead(span: Span, pace: dict[str, Any] | None) -> str | None:
+    """Words where requests carry times that have not come."""
+    if not pace or not pace["n_ahead"]:
+        return None
+    return (
+        f"{pace['n_ahead']:,} requests carry times ahead of this clock, up to {span.text(pace['ahead_s'])}: the clock "
+        "of a backend, or of this machine, has jumped. They are counted when their time has come."
+    )

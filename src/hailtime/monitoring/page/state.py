@@ -75,7 +75,6 @@ def health_of(watched: Watched, span: Span) -> dict[str, Any]:
         **_reading(watched, store.state("read_until", (0, 0))),
         "read_at": None if read_at_s is None else span.text(read_at_s),
         "read_age_s": None if read_at_s is None else max(span.now_s - read_at_s, 0),
-        "trouble": store.state("trouble", None),
         "log": str(watched.settings.log).rpartition("@")[2],
         "n": total["n"],
         "n_cancelled": total["n_cancelled"],
@@ -83,6 +82,7 @@ def health_of(watched: Watched, span: Span) -> dict[str, Any]:
         "n_changed": total["n_changed"],
         "n_late": sum(one.n_late for one in store.arrivals(span.since_s, span.until_s, span.version)),
         "n_unmatched": store.state("n_unmatched", 0),
+        "n_malformed": store.state("n_malformed", 0),
         "never_told": 1 - (over["n_arrived"] + over["n_cancelled"]) / over["n"] if over["n"] else None,
         "label_delay_s": span.label_delay_s,
         "messages": [_message(span, one) for one in store.state("messages", [])[:-21:-1]],
@@ -108,8 +108,10 @@ def request(watched: Watched, request_id: str) -> dict[str, Any]:
     """All that was said to a request, and what happened."""
     timezone = watched.timezone()
     span = watched.between(0, watched.now_s())
-    rows = watched.source().request(request_id).to_dicts()
-    return {"request_id": request_id, "timezone": timezone, "answers": [_answer(watched, span, row) for row in rows]}
+    source = watched.source()
+    answers = [_answer(watched, span, row) for row in source.request(request_id).to_dicts()]
+    shadows = [_shadow(span, row) for row in source.shadows(request_id).to_dicts()]
+    return {"request_id": request_id, "timezone": timezone, "answers": answers, "shadows": shadows}
 
 
 def farthest(watched: Watched) -> dict[str, Any]:
@@ -119,6 +121,11 @@ def farthest(watched: Watched) -> dict[str, Any]:
     rows = watched.source().farthest_off(8).to_dicts()
     found = [{name: row[name] for name in names} | {"asked_at": span.text(row["requested_at_s"])} for row in rows]
     return {"timezone": span.timezone, "requests": found}
+
+
+def _shadow(span: Span, row: Row) -> Row:
+    names = ("version", "p10_s", "p50_s", "p90_s", "latency_s")
+    return {name: row[name] for name in names} | {"answered_at": span.text(row["answered_at_us"] / 1e6)}
 
 
 def _answer(watched: Watched, span: Span, row: Row) -> Row:

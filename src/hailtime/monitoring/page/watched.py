@@ -21,6 +21,7 @@ from hailtime.serving.history import Change, read_history
 
 DAY_S = 86_400
 DAILY_FROM = 9  # days: more, and a point is a day; 8 days of hours are 192 points, which a screen can show
+STALE_S = 60  # a pass over a large log may take so long
 FILES = Path(__file__).parent / "files"
 
 
@@ -116,6 +117,19 @@ class Watched:
         is_daily = until_s - since_s >= DAILY_FROM * DAY_S
         delay_s = self.settings.label_delay_s
         return Span(int(since_s), int(until_s), self.now_s(), self.timezone(), is_daily, delay_s, version)
+
+    def trouble(self, span: Span) -> str | None:
+        """What keeps the figures from being of now; None while passes over the log succeed."""
+        store = self.store()
+        said, read_at_s = store.state("trouble", None), store.state("read_at_s", None)
+        if said:
+            return f"The last pass over the log failed: {said}"
+        if read_at_s is None or span.now_s - read_at_s < max(STALE_S, 10 * self.settings.every_s):
+            return None
+        return (
+            f"Nothing was read since {span.text(read_at_s, '%Y-%m-%d %H:%M:%S')}: scripts/monitor.py serve or "
+            "read --on has ended, or it cannot write its store, as on a full disk; its own words say which."
+        )
 
     def marks(self, span: Span) -> list[dict[str, str]]:
         """The releases within a span, for every time axis."""

@@ -41,7 +41,7 @@ async function dataOf({ name, id }) {
 }
 
 function paint(view, data) {
-  main.replaceChildren(...(data.error ? [banner(data.error, true)] : view.render(data).filter(Boolean)));
+  main.replaceChildren(...(data.error ? [banner(data.error, true)] : [data.trouble ? banner(data.trouble, true) : null, ...view.render(data)].filter(Boolean)));
   main.dataset.view = view.name;
   document.getElementById("lookup")?.addEventListener("submit", (event) => {
     event.preventDefault();

@@ -6,13 +6,14 @@ import { banner, between, card, early, h, later, milliseconds, pair, percent, pi
 const MINUTES = [0.5, 1, 2, 5, 10, 20, 60, 120];
 
 export function now(data) {
-  const { newest, complete, expected, time } = data;
+  const { newest, pace, complete, expected, time } = data;
   const paths = newest ? Object.entries(newest.paths) : [];
   const direct = newest ? (newest.paths.triton ?? 0) / newest.n : null;
   const cards = [
     tile("Live", data.plan, newest ? Object.entries(newest.versions).map(([v, n]) => `version ${v}: ${whole(n)} answers since ${newest.since}`).join("; ") : "",
       { isWords: true, isBroad: true }),
-    tile("Requests a second", newest ? newest.rate.toFixed(newest.rate < 10 ? 2 : 0) : "–", newest ? `since ${newest.since}; ${percent(direct)} answered by the server` : ""),
+    tile("Requests a second", pace ? pace.rate.toFixed(pace.rate < 10 ? 2 : 0) : "–",
+      [pace ? `in the ${pace.minutes} minutes to ${pace.until}` : null, newest ? `since ${newest.since} ${percent(direct)} were answered by the server` : null].filter(Boolean).join("; ")),
     tile("Latency, P99", milliseconds(newest?.latency_p99_s), newest ? `P50 ${milliseconds(newest.latency_p50_s)}; since ${newest.since}` : ""),
     tile("Error, last complete hour", seconds(complete?.mae_s),
       complete ? `${between(complete.mae_low_s, complete.mae_high_s)} (95 %), ${whole(complete.n_arrived)} trips of ${complete.hour}; ${later(complete.bias_s)}; P90 ${seconds(complete.p90_error_s)}`
@@ -35,6 +36,7 @@ export function now(data) {
   return [
     ...data.alerts.map((one) => banner(`Since ${one.since}: ${one.text}`, true)),
     data.stopped ? banner(data.stopped) : null,
+    data.ahead ? banner(data.ahead) : null,
     paths.length && direct < 0.98 ? banner(`${percent(1 - direct)} of the answers came from a fallback: ${paths.map(([p, n]) => `${p} ${whole(n)}`).join(", ")}.`) : null,
     threes(...cards),
     picture("now-error", "Error of the last 24 hours", "By the hour of the request, with its 95 % band; dotted is what the model's own quantiles expect."),

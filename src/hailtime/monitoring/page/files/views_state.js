@@ -65,8 +65,8 @@ export function health(data) {
     layout: { ...onTime(data, time.time, time.is_complete), showlegend: true, xaxis: timeAxis(data), yaxis: { title: "share of the requests", tickformat: ".0%", range: [0, 1] } },
   }));
   return [
-    data.log_error ? banner(`The log cannot be reached, so nothing new is read: ${data.log_error}`, true) : null,
-    data.trouble && !data.log_error ? banner(`The last pass over the log failed: ${data.trouble}`, true) : null,
+    data.log_error && !data.trouble ? banner(`The log cannot be reached, so nothing new is read: ${data.log_error}`, true) : null,
+    data.n_malformed ? banner(`Of the ends that were reported ${whole(data.n_malformed)} ${data.n_malformed === 1 ? "is" : "are"} no time a ride can take: below 0, above a day, or no number. They are left out of every figure.`) : null,
     threes(
       tile("Read until", data.read_at ?? "–", age === null ? "no pass has ended yet" : `${since(age)} ago; ${data.unread === null ? "the log is out of reach" : `${whole(data.unread)} rows wait`}`, { isWords: true, isBad: age > 600 }),
       tile("Cancelled", percent(data.cancelled), `${whole(data.n_cancelled)} of ${whole(data.n)} requests; who waits long cancels more often, so what arrived looks better than it was`),
@@ -84,6 +84,12 @@ export function health(data) {
 
 const since = (s) => (s < 120 ? `${Math.round(s)} s` : s < 7200 ? `${Math.round(s / 60)} min` : s < 172800 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 86400)} days`);
 
+/** How far a time is from what happened; without it, from what was said. */
+const apart = (one, p50_s) => {
+  const from = one.pickup_time_s ?? one.p50_s, off = Math.round(p50_s - from);
+  return one.pickup_time_s === null ? `${seconds(Math.abs(off))} ${off > 0 ? "more" : "less"} than was said` : `${seconds(Math.abs(off))} too ${off > 0 ? "much" : "little"}`;
+};
+
 /** `far`: requests worth a look; `found`: the answer to the id that was asked for, or null. */
 export function request({ far, found, id }) {
   const input = h("input", { name: "id", id: "request-id", "aria-label": "request id", placeholder: "request id", value: id ?? "", autocomplete: "off", spellcheck: "false" });
@@ -100,6 +106,7 @@ export function request({ far, found, id }) {
 function result(found, id) {
   if (found.error) return [banner(found.error, true)];
   if (!found.answers.length) return [banner(`No request ${id} is in the log. Ids are as the backend gave them, with capitals; old rows leave the log.`)];
+  const { shadows } = found;
   return found.answers.map((one) => {
     const happened = one.pickup_time_s !== null ? clock(one.pickup_time_s) : one.cancelled_after_s !== null ? "cancelled" : "not known yet";
     const off = one.pickup_time_s === null ? null : one.pickup_time_s - one.p50_s;
@@ -115,6 +122,9 @@ function result(found, id) {
         tile("Answered by", `version ${one.version || "–"}`, `path ${one.path}, in ${milliseconds(one.latency_s)}`),
         tile("Asked at", one.asked_at, `${found.timezone}; answered ${one.answered_at}${one.reported_at ? `, end reported ${one.reported_at}` : ""}`, { isWords: true }),
       ),
+      shadows.length ? card("What a shadow would have said", "Asked beside it, to be compared; nobody was told.", table(
+        [["version", "n"], ["P50", "n"], ["8 in 10 between", "short"], ["off", "short"], ["latency", "n spare"]],
+        shadows.map((shadow) => [shadow.version, clock(shadow.p50_s), `${clock(shadow.p10_s)} and ${clock(shadow.p90_s)}`, apart(one, shadow.p50_s), milliseconds(shadow.latency_s)]))) : null,
       card("What was asked", null, inputs));
   });
 }
