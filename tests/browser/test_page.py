@@ -117,6 +117,21 @@ def test_a_request_is_found_by_typing_its_id(chromium, url):
         keep_picture(page, "request_unknown")
 
 
+@pytest.mark.parametrize("look", LOOKS)
+def test_what_a_shadow_would_have_said_is_shown(chromium, city, url, look):
+    with closing(sqlite3.connect(city.log)) as connection:
+        (name,) = connection.execute(
+            "SELECT request_id FROM shadow_predictions JOIN actuals USING (request_id)"
+        ).fetchone()
+    with opened(chromium, **LOOKS[look]) as (page, wrong):
+        show(page, url, f"request/{name}")
+        page.wait_for_selector("text=What a shadow would have said")
+        assert re.search(r"3\s+\d+:\d\d min\s.*\d+ s too (much|little)", page.inner_text("main"))
+        assert page.evaluate("document.documentElement.scrollWidth") <= LOOKS[look]["viewport"]["width"]
+        assert wrong == []
+        keep_picture(page, f"request_shadow_{look}")
+
+
 def test_keys_open_views_and_change_the_span_and_the_colours(chromium, url):
     with opened(chromium) as (page, wrong):
         show(page, url, "now")
