@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,11 +34,58 @@ def as_user(command, folder):
     return ["runuser", "-u", "nobody", "--", *command]
 
 
+class Cluster:
+    """A server's data in a folder of its own, made anew; started, killed and started again at the same address."""
+
+    def __init__(self, programs, *settings):
+        # not below pytest's own folder, which another user may not enter
+        made = subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True)
+        self.folder = Path(made.stdout.strip())
+        self.programs, self.settings, self.port = programs, settings, free_port()
+        self.url = f"postgresql://{USER}@127.0.0.1:{self.port}/postgres"
+        password = self.folder / "password"
+        password.write_text(PASSWORD)
+        password.chmod(0o644)
+        self._run("initdb", "-U", USER, "-E", "UTF8", "--no-sync", "-A", "scram-sha-256", f"--pwfile={password}")
+
+    def start(self):
+        fixed = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
+        settings = " ".join([fixed, *(f"-c {setting}" for setting in self.settings)])
+        for tries_left in reversed(range(30)):
+            try:
+                self._run("pg_ctl", "-w", "-l", self.folder / "log", "-o", settings, "start")
+                return
+            except subprocess.CalledProcessError:  # children of one that was killed still hold its memory
+                if not tries_left:
+                    raise
+                time.sleep(0.3)
+
+    def kill(self):
+        """kill -9 of the postmaster; its children end when they see that it is gone."""
+        pid = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGKILL)
+
+    def remove(self):
+        with suppress(subprocess.CalledProcessError):  # it does not run
+            self._run("pg_ctl", "-m", "immediate", "stop")
+        shutil.rmtree(self.folder)
+
+    def _run(self, program, *arguments):
+        command = as_user([self.programs / program, "-D", self.folder / "data", *arguments], self.folder)
+        subprocess.run(command, cwd=self.folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 class Server:
     """A running server: `url` has no password, `ask` runs SQL as its owner, `cut` ends the connections of readers."""
 
-    def __init__(self, port):
-        self.url = f"postgresql://{USER}@127.0.0.1:{port}/postgres"
+    def __init__(self, url):
+        self.url = url
         self.owner = psycopg.connect(self.url, password=PASSWORD, autocommit=True)
 
     def ask(self, statement, *values):
@@ -48,36 +97,35 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    programs = server_programs()
-    if programs is None:
+def programs():
+    found = server_programs()
+    if found is None:
         assert os.environ.get("HAILTIME_REQUIRE_POSTGRES") != "1", "HAILTIME_REQUIRE_POSTGRES=1, and there is no initdb"
         pytest.skip("PostgreSQL's server programs are not here (Debian: apt install postgresql)")
-    # not below pytest's own folder, which another user may not enter
-    folder = Path(subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True).stdout.strip())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    (folder / "password").write_text(PASSWORD)
-    (folder / "password").chmod(0o644)
-    data = folder / "data"
+    return found
 
-    def run(program, *arguments):
-        command = as_user([programs / program, "-D", data, *arguments], folder)
-        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
+@pytest.fixture(scope="session")
+def server(programs):
+    cluster = Cluster(programs, "fsync=off", "timezone=Asia/Tokyo")
     try:
-        run("initdb", "-U", USER, "-E", "UTF8", "--no-sync", "-A", "scram-sha-256", f"--pwfile={folder / 'password'}")
-        settings = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
-        run("pg_ctl", "-w", "-l", folder / "log", "-o", f"{settings} -c timezone=Asia/Tokyo", "start")
-        try:
-            running = Server(port)
-            yield running
-            running.owner.close()
-        finally:
-            run("pg_ctl", "-m", "immediate", "stop")
+        cluster.start()
+        running = Server(cluster.url)
+        yield running
+        running.owner.close()
     finally:
-        shutil.rmtree(folder)
+        cluster.remove()
+
+
+@pytest.fixture
+def cluster(programs):
+    """One that may be killed; it writes to the disk as shipped."""
+    cluster = Cluster(programs)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.remove()
 
 
 @pytest.fixture

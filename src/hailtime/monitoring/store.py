@@ -170,7 +170,10 @@ class MonitorStore:
                 connection.execute("PRAGMA synchronous = NORMAL")
                 yield connection
         except sqlite3.Error as error:
-            raise LogError(f"the monitor's file {self.path} cannot be used: {error}") from error
+            # without room not even a reader gets the few pages that it shares with the writer
+            is_disk = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+            hint = " (is there room on its disk?)" if is_disk else ""
+            raise LogError(f"the monitor's file {self.path} cannot be used: {error}{hint}") from error
 
 
 def counts_of(stored: Mapping[str, Any], reference: Mapping[str, Any]) -> ColumnCounts:

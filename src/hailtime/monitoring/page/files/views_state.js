@@ -123,7 +123,7 @@ function result(found, id) {
         tile("Asked at", one.asked_at, `${found.timezone}; answered ${one.answered_at}${one.reported_at ? `, end reported ${one.reported_at}` : ""}`, { isWords: true }),
       ),
       shadows.length ? card("What a shadow would have said", "Asked beside it, to be compared; nobody was told.", table(
-        [["version", "n"], ["P50", "n"], ["8 in 10 between", "short"], ["off", "short"], ["latency", "n spare"]],
+        [["version", "n"], ["P50", "n"], ["8 in 10 between", "short spare"], ["off", "short"], ["latency", "n spare"]],
         shadows.map((shadow) => [shadow.version, clock(shadow.p50_s), `${clock(shadow.p10_s)} and ${clock(shadow.p90_s)}`, apart(one, shadow.p50_s), milliseconds(shadow.latency_s)]))) : null,
       card("What was asked", null, inputs));
   });
