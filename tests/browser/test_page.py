@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from hailtime.client.log_tables import INSERT, INSERT_ACTUAL, LogFile
+from hailtime.monitoring.loops import Reading
 from hailtime.monitoring.page.app import make_app
 from hailtime.monitoring.page.watched import Watched
 from tests.browser.conftest import served
@@ -188,6 +190,29 @@ def test_what_is_not_there_is_said_and_breaks_nothing(chromium, city, changes):
             keep_picture(page, f"{view}_without_{next(iter(changes))}")
         # Chromium itself says on the console that an answer had status 503
         assert [one for one in wrong if "503" not in one] == []
+
+
+def test_faults_are_said_in_plain_words(chromium, city, tmp_path):
+    """An end that is no number, a clock that has jumped a day, and a monitor that has stopped reading since."""
+    log, now_s = tmp_path / "log.sqlite", city.now_s
+    log.write_bytes(city.log.read_bytes())
+    with closing(LogFile(log, 1.0).connection()) as connection:
+        connection.execute(INSERT_ACTUAL, ("r260405-0000017", "soon", None, int(now_s * 1e6)))
+        row = (int(now_s * 1e6), int(now_s) + 86_400, "2", "triton", 60.0, 90.0, 120.0, 0.001, None)
+        connection.executemany(INSERT["predictions"], [(f"jumped-{i}", *row) for i in range(37)])
+    settings = page_settings(city, log=log, store=tmp_path / "store.sqlite")
+    Reading(settings, lambda: now_s).once()
+    with served(make_app(Watched(settings, lambda: now_s + 240), None)) as url, opened(chromium) as (page, wrong):
+        show(page, url, "health")
+        stale, malformed = page.get_by_role("alert").all_inner_texts()
+        assert stale.startswith("Nothing was read since 2026-04-08 00:00:15")
+        assert malformed.startswith("Of the ends that were reported 1 is no time a ride can take")
+        keep_picture(page, "health_faults")
+        show(page, url, "now")
+        stale, ahead = page.get_by_role("alert").all_inner_texts()
+        assert "37 requests carry times ahead of this clock, up to 2026-04-09 00:00" in ahead
+        keep_picture(page, "now_faults")
+        assert wrong == []
 
 
 def test_before_anything_has_arrived_every_view_can_be_opened(chromium, tmp_path):

@@ -15,7 +15,11 @@ from hailtime.monitoring.watch import Watch
 
 
 class Duty:
-    """Keeps a watch and an alert book. `released_s` says when the live version last changed, None if nobody knows."""
+    """Keeps a watch and an alert book.
+
+    - released_s: when the live version last changed, None if nobody knows
+    - before: who was on duty until another version became live
+    """
 
     def __init__(
         self,
@@ -23,9 +27,10 @@ class Duty:
         rules: Sequence[Rule],
         tellers: Sequence[Teller],
         released_s: Callable[[], float | None] = lambda: None,
+        before: "Duty | None" = None,
     ) -> None:
         self.watch, self.tellers, self.released_s = watch, tellers, released_s
-        self.lookout = Lookout(watch.source, watch.model, rules)
+        self.lookout: Lookout = Lookout(watch.source, watch.model, rules, before.lookout if before else None)
         self.book = AlertBook(rules, watch.store.state("alerts", {}))
 
     def once(self, now_s: float) -> list[Message]:

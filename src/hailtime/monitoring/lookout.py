@@ -39,11 +39,19 @@ class Rows(Protocol):
 
 
 class Lookout:
-    """Looks at the windows of the rules. Counts of whole hours are kept, so that a day is not read anew each time."""
+    """Looks at the windows of the rules. Counts of whole hours are kept, so that a day is not read anew each time.
 
-    def __init__(self, source: Rows, model: WatchedModel, rules: Sequence[Rule]) -> None:
+    - before: the lookout of the model before, whose counts are taken over where training looked the same. Where it did
+      not, the last day is read once more: an alert on moved inputs ends when a model is live that knows them.
+    """
+
+    def __init__(
+        self, source: Rows, model: WatchedModel, rules: Sequence[Rule], before: "Lookout | None" = None
+    ) -> None:
         self.source, self.model, self.rules = source, model, tuple(rules)
-        self._hours: dict[int, dict[str, ColumnCounts]] = {}
+        is_same = before is not None and before.model.histograms == model.histograms
+        self._hours: dict[int, dict[str, ColumnCounts]] = before._hours if before and is_same else {}
+        self._added: tuple[range, dict[str, ColumnCounts]] = (range(0), {})
 
     def at(self, now_s: float) -> Situation:
         """The measures of every rule at a moment."""
@@ -74,6 +82,8 @@ class Lookout:
     def _counts(self, from_s: float, to_s: float) -> dict[str, ColumnCounts]:
         """Of the whole hours within a span."""
         hours = range(int(-(-from_s // HOUR_S)) * HOUR_S, int(to_s // HOUR_S) * HOUR_S, HOUR_S)
+        if hours and hours == self._added[0]:  # passes come every few seconds, and new hours once an hour
+            return self._added[1]
         self._hours = {hour: counts for hour, counts in self._hours.items() if hour >= from_s - 48 * HOUR_S}
         histograms, target = self.model.histograms, self.model.schema.target
         total = {name: ColumnCounts.like(histogram) for name, histogram in histograms.items() if name != target}
@@ -82,6 +92,7 @@ class Lookout:
                 self._hours[hour] = count_columns(self._asked(hour, hour + HOUR_S), histograms, target)
             for name, counts in self._hours[hour].items():
                 total[name].add_counts(counts)
+        self._added = hours, total
         return total
 
 

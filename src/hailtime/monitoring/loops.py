@@ -7,6 +7,7 @@ reading.run(stop)  # until the event is set
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from hailtime.clock import now
 from hailtime.errors import HailtimeError, LogError
@@ -58,7 +59,8 @@ class Reading:
         model = live_model(self.settings.repository)
         if self._duty is None or self._duty.watch.model is not model:
             watch = Watch(LogSource(self.settings.log), store, model, label_delay_s=self.settings.label_delay_s)
-            self._duty = Duty(watch, self._rules, self._tellers, lambda: released_s(self.settings.repository))
+            released = partial(released_s, self.settings.repository)
+            self._duty = Duty(watch, self._rules, self._tellers, released, before=self._duty)
         return self._duty
 
     def run(self, stop: threading.Event) -> None:
