@@ -10,7 +10,10 @@ from hailtime.client.log_tables import LogFile
 from hailtime.errors import ConfigError, LogError
 from hailtime.monitoring.alerts import Rule
 from hailtime.monitoring.duty import Duty
+from hailtime.monitoring.log_source import LogSource
+from hailtime.monitoring.lookout import Lookout
 from hailtime.monitoring.telling import read_tellers
+from hailtime.monitoring.watch import WatchedModel
 from tests.test_monitoring_accuracy import NOON_S, log, model, report, trips, watch_of, write  # noqa: F401
 
 RULE = Rule("late", "late_share", above=0.3, window_min=60, least=100, for_min=0)
@@ -86,6 +89,30 @@ def test_a_log_that_is_gone_is_said_and_tried_again(log, model):  # noqa: F811
         duty.once(NOON_S + 3600)
     hidden.rename(log)
     assert duty.once(NOON_S + 3700) == []
+
+
+def test_a_release_reads_the_day_anew_only_where_training_looked_otherwise(log, model):  # noqa: F811
+    logged(log, late_from_s=NOON_S + 9 * 3600)
+    hours = []
+
+    class Rows(LogSource):
+        def asked(self, from_s, to_s):
+            hours.append(from_s)
+            return super().asked(from_s, to_s)
+
+    def read_by(model, before=None):
+        hours.clear()
+        lookout = Lookout(Rows(log), model, [RULE], before)
+        for _ in range(2):
+            lookout.at(NOON_S + 4 * 3600)
+        return len(hours), lookout
+
+    n_read, first = read_by(model)
+    assert n_read == 24
+    same = WatchedModel(model.schema, json.loads(json.dumps(model.histograms)))
+    assert read_by(same, first)[0] == 0
+    speeds = {**model.histograms["speed_mps"], "edges": [1.0, 2.0], "counts": [5, 5, 5], "means": [0.5, 1.5, 2.5]}
+    assert read_by(WatchedModel(model.schema, {**model.histograms, "speed_mps": speeds}), first)[0] == 24
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,14 @@ def _between(rows: pl.DataFrame, column: str, from_s: float, to_s: float) -> pl.
     return rows.slice(first, last - first)
 
 
+def missed(figures: dict[str, Any]) -> list[str]:
+    """Every scenario is told rightly and nothing wrongly; one false alert in all quiet days at most."""
+    found, false = figures["scenarios"], figures["quiet"]["alerts"]
+    goals = [f"{kind} was never told" for kind, one in found.items() if one["delay_min"] is None]
+    goals += [f"{kind}: {text}" for kind, one in found.items() for text in one["wrong"]]
+    return goals + ([f"{len(false)} false alerts in {figures['quiet']['days']} quiet days"] if len(false) > 1 else [])
+
+
 def show(figures: dict[str, Any]) -> None:
     table = Table(title=f"{figures['per_day']:,} requests a day", title_justify="left")
     for heading in ("scenario", "told after", "alerts", "wrong", "what is said first"):

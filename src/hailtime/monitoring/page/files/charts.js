@@ -7,6 +7,10 @@ const ready = new Promise((resolve, reject) => {
   script.addEventListener("error", () => reject(new Error("Plotly could not be loaded")));
 });
 
+// Resolves when what was put into the page can be on the screen: figures do not wait for pictures
+let next = null;
+const figuresShown = () => (next ??= new Promise((done) => setTimeout(() => { next = null; done(); })));
+
 const drawn = new Map(); // id → what draws it, to draw it anew in other colours
 export const forget = () => drawn.clear();
 export const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -21,6 +25,7 @@ export function faded(name, share) {
 export async function draw(id, make) {
   drawn.set(id, make);
   await ready;
+  await figuresShown();
   const element = document.getElementById(id);
   if (!element || drawn.get(id) !== make) return; // another view was opened meanwhile
   const { traces, layout } = make();
