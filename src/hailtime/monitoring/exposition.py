@@ -52,6 +52,8 @@ def _families(store: MonitorStore, now_s: float, label_delay_s: float) -> Iterat
     yield ("hailtime_monitor_log_up", "Whether the prediction log can be read"), [({}, float(trouble is None))]
     unmatched = float(store.state("n_unmatched", 0))
     yield ("hailtime_actuals_unmatched", "Actuals of requests that the log never answered"), [({}, unmatched)]
+    malformed = float(store.state("n_malformed", 0))
+    yield ("hailtime_actuals_malformed", "Actuals that are no time a ride can take, left out"), [({}, malformed)]
     alerts = store.state("alerts", {})
     if alerts:
         firing: _Found = [({"alert": name}, float(state["is_firing"])) for name, state in alerts.items()]
