@@ -1,11 +1,11 @@
-# make install | check | test | test-all | test-docs | smoke | demo [SOURCE=nyc_ems DATA=path] | serve
+# make install | check | test | test-all | test-docs | docs | smoke | demo [SOURCE=nyc_ems DATA=path] | serve
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCE ?= simulated_city
 NAME := $(if $(filter simulated_city,$(SOURCE)),demo,$(SOURCE))
 
-.PHONY: install triton services check format test test-all test-docs smoke demo serve clean
+.PHONY: install triton services check format test test-all test-docs docs smoke demo serve clean
 
 install: $(VENV)/installed
 
@@ -43,6 +43,11 @@ test-all: triton services
 test-docs: triton
 	$(BIN)/pytest -m docs tests/docs
 
+# the pages as a site in site/
+docs: install
+	$(BIN)/python scripts/settings_page.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 smoke: triton
 	$(BIN)/python scripts/pipeline.py --name smoke experiment=smoke
 
@@ -54,4 +59,4 @@ serve: triton
 	$(BIN)/python scripts/serve.py --repository model_repository
 
 clean:
-	rm -rf $(VENV) .triton .peers build dist *.egg-info
+	rm -rf $(VENV) .triton .peers build dist site *.egg-info

@@ -39,7 +39,9 @@ LEFT_OUT = {
 }
 # What is typed smaller than it stands: pattern → in its place.
 SMALLER = {
-    r"^python train\.py(?!.*(experiment=|source=|source\.load)).*?(?=\s*(#|$))": r"\g<0> source.load.n_requests=4000 trainer.max_epochs=1",
+    r"^python train\.py(?!.*(experiment=|source=|source\.load)).*?(?=\s*(#|$))": (
+        r"\g<0> source.load.n_requests=4000 trainer.max_epochs=1"
+    ),
     r"trainer\.max_epochs=[2-9]": "trainer.max_epochs=1",
     r"--trials 40": "--trials 2 experiment=smoke",
     r"\bPATH\b": "my_trips",
@@ -124,3 +126,28 @@ def test_whatever_is_left_out_or_made_smaller_is_there():
         assert any(step.text.startswith(words) for step in steps), words
     for pattern in SMALLER:
         assert any(re.search(pattern, step.text) for step in steps), pattern
+
+
+def test_the_page_of_settings_is_up_to_date():
+    subprocess.run([sys.executable, "scripts/settings_page.py", "--check"], cwd=ROOT, check=True)
+
+
+def test_the_site_is_built_and_no_link_leads_nowhere(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site" / "runbook.html").exists()
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_every_path_a_page_names_exists(page):
+    text = page.read_text()
+    made = {step.file for step in steps_of(text)}
+    named = re.findall(r"`((?:src|scripts|tests|configs|deploy|examples)/[\w./]+)`", text)
+    missing = [name for name in named if name not in made and not (ROOT / name).exists()]
+    assert not missing
