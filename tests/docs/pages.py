@@ -12,6 +12,7 @@ from pathlib import Path
 _BLOCK = re.compile(
     r"(?:<!-- test-docs: file (?P<file>\S+) -->\n)?```(?P<kind>\w+)\n(?P<text>.*?)^```", re.DOTALL | re.M
 )
+NEEDS_A_VERSION = "<!-- test-docs: a version is live -->"  # a page for those who serve one already
 # What goes on until it is stopped, and the port on which a reader sees that it is there.
 SERVERS = {"python scripts/serve.py": 8001, "python scripts/monitor.py serve": 8050}
 LIMIT_S = 300
