@@ -1,11 +1,11 @@
-# make install | check | test | test-all | smoke | demo [SOURCE=nyc_ems DATA=path] | serve
+# make install | check | test | test-all | test-docs | docs | smoke | demo [SOURCE=nyc_ems DATA=path] | serve
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCE ?= simulated_city
 NAME := $(if $(filter simulated_city,$(SOURCE)),demo,$(SOURCE))
 
-.PHONY: install triton services check format test test-all smoke demo serve clean
+.PHONY: install triton services check format test test-all test-docs docs smoke demo serve clean
 
 install: $(VENV)/installed
 
@@ -30,7 +30,7 @@ format: install
 	$(BIN)/ruff format .
 
 test: install
-	$(BIN)/pytest -m 'not (triton or postgres or spark or browser or prometheus or slurm or gpu)'
+	$(BIN)/pytest -m 'not (docs or triton or postgres or spark or browser or prometheus or slurm or gpu)'
 
 # the real servers and the browser that the tests need; where they cannot be installed, says how
 services:
@@ -38,6 +38,15 @@ services:
 
 test-all: triton services
 	for part in TRITON POSTGRES SPARK BROWSER PROMETHEUS SLURM; do export HAILTIME_REQUIRE_$$part=1; done; $(BIN)/pytest
+
+# every command and code block of README.md and docs/, typed in a fresh checkout
+test-docs: triton
+	$(BIN)/pytest -m docs tests/docs
+
+# the pages as a site in site/
+docs: install
+	$(BIN)/python scripts/settings_page.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 smoke: triton
 	$(BIN)/python scripts/pipeline.py --name smoke experiment=smoke
@@ -50,4 +59,4 @@ serve: triton
 	$(BIN)/python scripts/serve.py --repository model_repository
 
 clean:
-	rm -rf $(VENV) .triton .peers build dist *.egg-info
+	rm -rf $(VENV) .triton .peers build dist site *.egg-info

@@ -93,12 +93,13 @@ def _find_id(columns: Sequence[Column], taken: dict[str, Guess]) -> tuple[str | 
     for column in columns:
         is_named = says(column.name, _ID) is not None
         is_text = column.is_category or (column.kind == "number" and is_named and column.is_whole)
-        enough = 0.95 if is_named else 0.999  # the few alike are the same request sent twice
+        is_a_request = says(column.name, _OF_A_REQUEST) is not None
+        enough = 0.95 if is_named or is_a_request else 0.999  # the few alike are the same request sent twice
         if column.name in taken or not is_text or column.unique < enough or column.missing > 0.01:
             continue
         if says(column.name, _PERSON) or column.distinct < 2:
             continue
-        ranked.append((is_named, says(column.name, _OF_A_REQUEST) is not None, column.unique, column))
+        ranked.append((is_named, is_a_request, column.unique, column))
     if not ranked:
         return None, None
     is_named, _, unique, column = max(ranked, key=lambda rank: rank[:3])
