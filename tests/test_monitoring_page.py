@@ -326,6 +326,7 @@ def test_ends_that_are_no_time_are_counted_and_left_out(city, log, tmp_path, pic
     Reading(settings, lambda: city.now_s).once()
     page = page_at(settings, city.now_s)
     assert told(page, "/api/health?days=7")["n_malformed"] == 1
+    assert all(one["pickup_time_s"] for one in told(page, "/api/farthest")["requests"])
     arrived = log.iloc[:-1].dropna(subset="pickup_time_s")
     assert told(page, "/api/accuracy?days=7")["total"]["mae_s"] == pytest.approx(arrived["abs_s"].mean())
 

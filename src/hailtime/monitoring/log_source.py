@@ -132,7 +132,8 @@ class LogSource:
     def farthest_off(self, n: int, of_newest: int = 2000) -> pl.DataFrame:
         """Of the newest actuals that came, the `n` whose request was told something farthest off; the worst first."""
         rows = self._rows(
-            f"a.id > (SELECT coalesce(max(id), 0) - {of_newest} FROM actuals) AND a.pickup_time_s IS NOT NULL"
+            f"a.id > (SELECT coalesce(max(id), 0) - {of_newest} FROM actuals) "
+            f"AND a.pickup_time_s BETWEEN 0 AND {LONGEST_S}"
         )
         return rows.sort((pl.col("p50_s") - pl.col("pickup_time_s")).abs(), descending=True).head(n)
 
