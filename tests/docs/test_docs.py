@@ -33,6 +33,8 @@ LEFT_OUT = {
     "python train.py trainer=gpu": "needs eight GPUs: tests/gpu, tests/test_ranks.py",
     "torchrun": "needs GPUs: tests/test_ranks.py does it with gloo",
     "sbatch": "needs a cluster: tests/slurm has one",
+    "python scripts/deploy.py --abort": "the other end of a trial: tests/triton/test_deploy_rollouts.py",
+    "python scripts/rollback.py --offline": "the server must be down: tests/test_deploy_killed.py",
     "python scripts/publish.py s3://": "needs a bucket: tests/test_deploy_remote.py",
     "python scripts/monitor.py forward": "needs PostgreSQL: tests/postgres",
     "python scripts/monitor.py serve --host 0.0.0.0": "opens a port to the network: tests/test_monitoring_page.py",
@@ -45,6 +47,7 @@ SMALLER = {
     r"trainer\.max_epochs=[2-9]": "trainer.max_epochs=1",
     r"(?<=evaluate\.py runs/)\w+(?=\s*#|$)": r"\g<0> --against rule",
     r"--trials 40": "--trials 2 experiment=smoke",
+    r"--to 7": "--to 1",
     r"\bPATH\b": "my_trips",
 }
 
@@ -67,6 +70,7 @@ SERVING = (
     Step("bash", "python scripts/serve.py"),
     Step("bash", "python scripts/deploy.py runs/NAME"),
     Step("python", ASKED),
+    Step("bash", "python scripts/monitor.py read"),
 )
 
 
