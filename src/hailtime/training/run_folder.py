@@ -19,8 +19,9 @@ from hailtime.errors import ConfigError, DataError
 from hailtime.preparation.prepared import Prepared
 from hailtime.training.features import FeatureSpec
 
-CONFIG, FINISHED, RESUME, MODEL, HISTORY = "config.yaml", "finished.json", "resume.ckpt", "model.ckpt", "history.csv"
-OURS = (FINISHED, RESUME, CONFIG, "schema.json", "data.json", "features.json", MODEL, HISTORY, "calibration.json")
+CONFIG, DATA, FINISHED, RESUME = "config.yaml", "data.json", "finished.json", "resume.ckpt"
+MODEL, HISTORY = "model.ckpt", "history.csv"
+OURS = (FINISHED, RESUME, CONFIG, "schema.json", DATA, "features.json", MODEL, HISTORY, "calibration.json")
 # Where and how often, not what: a run may go on with other values of these.
 FREE = ("run_name", "again", "save_every_min", "trainer.accelerator", "trainer.devices", "trainer.num_nodes")
 FREE_GROUPS = ("callbacks.progress.",)
@@ -60,14 +61,14 @@ def freeze(config: DictConfig, prepared: Prepared, spec: FeatureSpec, folder: Pa
     folder.mkdir(parents=True, exist_ok=True)
     store_text(folder / "schema.json", prepared.schema.to_json())
     data = {"folder": str(prepared.folder), "fingerprint": prepared.fingerprint}
-    store_text(folder / "data.json", json.dumps(data))
+    store_text(folder / DATA, json.dumps(data))
     spec.save(folder / "features.json")
     store_text(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True))
 
 
 def check_data(prepared: Prepared, folder: Path) -> None:
     """DataError when the data is not what the run was begun on."""
-    begun_on = json.loads((folder / "data.json").read_text())["fingerprint"]
+    begun_on = json.loads((folder / DATA).read_text())["fingerprint"]
     if prepared.fingerprint != begun_on:
         raise DataError(
             f"{folder} was trained on data {begun_on}, and {prepared.folder} holds {prepared.fingerprint} by now: "

@@ -36,6 +36,7 @@ from hailtime.training.model import PickupTimeModel, TargetScale
 from hailtime.training.module import PickupTimeModule
 from hailtime.training.run_folder import (
     CONFIG,
+    DATA,
     FINISHED,
     HISTORY,
     MODEL,
@@ -91,6 +92,8 @@ def train(config: DictConfig, folder: Path, callbacks: Sequence[Callback] = ()) 
     prepared = load_prepared(Path(config.prepared))
     spec = FeatureSpec.load(folder / "features.json")
     data = PreparedData(prepared, spec, seed=config.seed, n_ranks=trainer.world_size, **config.data)
+    ranks.first(lambda: data.choose(folder / DATA, trainer.strategy.root_device))
+    data.chosen = json.loads((folder / DATA).read_text())["resident"]
     network = build_network(config, spec)
     compile_network(network, config.compile)
     module = PickupTimeModule(
