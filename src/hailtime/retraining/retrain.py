@@ -89,7 +89,6 @@ def _unfinished(settings: RetrainSettings) -> Retraining | None:
 
 
 def _go_on(one: Retraining) -> Outcome:
-    settings = one.settings
     gates: list[GateResult] = []
     try:
         one.step("data", lambda: _prepare(one))
@@ -102,7 +101,6 @@ def _go_on(one: Retraining) -> Outcome:
     except (DataError, ExportError) as error:  # what the rows are like: the same again would end the same
         return _end(one, "refused", str(error), gates)
     kind, why = _rollout(one).run()
-    assert settings is not None
     return _end(one, kind, why, gates)
 
 
@@ -203,12 +201,12 @@ def _champion(one: Retraining) -> Champion:
 
 
 def _rollout(one: Retraining) -> Any:
-    from hailtime.retraining.rollout import Rollout
+    from hailtime.retraining.rollout import Introduction
 
     judged = one.done("judge")
     better = f"; {judged['overall']['difference_s']:+.2f} s on the same rows" if judged else ""
     why = f"retrain {one.id}: {one.state['because']}{better}"
-    return Rollout(one, one.settings, _champion(one), why)
+    return Introduction(one, one.settings, _champion(one), why)
 
 
 def _end(one: Retraining, kind: Kind, why: str, gates: list[GateResult]) -> Outcome:

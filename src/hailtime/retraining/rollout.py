@@ -14,9 +14,11 @@ from hailtime.retraining.champion import Champion
 from hailtime.retraining.live import Look, Stage, Verdict, look, verdict
 from hailtime.retraining.settings import RetrainSettings
 from hailtime.retraining.state import Retraining
+from hailtime.rollout import Rollout
 from hailtime.serving.config_file import read_served
 from hailtime.serving.control import TritonControl
-from hailtime.serving.deploy import FOR_ALL, Aim, abort, aim_candidate, deploy, promote
+from hailtime.serving.deploy import FOR_ALL, Aim, abort, activate, aim_candidate, deploy, promote
+from hailtime.serving.history import read_history
 from hailtime.serving.places import present_versions, version_folder
 from hailtime.serving.repository import read_origin
 from hailtime.serving.rollback import rollback
@@ -27,7 +29,7 @@ HOUR_S = 3600
 End = tuple[Literal["live", "refused", "rolled_back"], str]
 
 
-class Rollout:
+class Introduction:
     """Of one retraining. `why` is what the release history will say."""
 
     def __init__(self, retraining: Retraining, settings: RetrainSettings, champion: Champion, why: str) -> None:
@@ -36,10 +38,11 @@ class Rollout:
 
     def run(self) -> End:
         """From wherever it stands to its end. DeployError when the server does not answer: try again later."""
-        TritonControl(self.settings.url, self.repository).__enter__().__exit__(None, None, None)
+        with TritonControl(self.settings.url, self.repository):
+            pass
         for stage in ("shadow", "canary"):
             if stage in self.settings.rollout.stages:
-                end = self._trial(stage)  # type: ignore[arg-type]
+                end = self._trial(stage)
                 if end is not None:
                     return end
         try:
@@ -58,7 +61,7 @@ class Rollout:
         if seen["verdict"] == "good" or (seen["verdict"] == "little" and self.settings.rollout.little == "go_on"):
             return None
         why = f"the {stage} was ended: {seen['text']}"
-        if self._is_ours(began["version"]):
+        if self._plan().candidate == began["version"]:
             abort(self.repository, self.settings.url, why=f"{self.why}; {why}")
         return "refused", why
 
@@ -112,7 +115,11 @@ class Rollout:
             clock.sleep(min(rollout.poll_s, max(until_s - now_s, 0.1)))
 
     def _deploy(self, aim: Aim) -> int:
+        """As a new version, or the one that was published before a kill."""
+        published = self.version()
         try:
+            if published is not None:
+                return activate(self.repository, published, self.settings.url, aim, why=self.why).version
             return deploy(self.retraining.run, self.repository, self.settings.url, aim, why=self.why).version
         except DeployError as error:
             raise _Ended(("refused", str(error))) from error
@@ -135,17 +142,13 @@ class Rollout:
         plan = self._plan()
         if plan.stable != self.champion.version or plan.candidate is not None:
             now = f"{plan.stable} is stable" + (f", {plan.candidate} on trial" if plan.candidate else "")
-            raise _Ended(
-                (
-                    "refused",
-                    f"it was held against version {self.champion.version}, and somebody changed the plan: {now}",
-                )
-            )
+            against = f"it was held against version {self.champion.version}"
+            raise _Ended(("refused", f"{against}, and somebody changed the plan: {now}"))
+        ours = self.version()
+        if ours is not None and any(change.version == ours for change in read_history(self.repository)):
+            raise _Ended(("refused", f"version {ours} was on its way, and somebody took it out of the plan"))
 
-    def _is_ours(self, version: int) -> bool:
-        return self._plan().candidate == version
-
-    def _plan(self) -> Any:
+    def _plan(self) -> Rollout:
         served = read_served(self.repository)
         if served is None:
             raise DeployError(f"nothing is live in {self.repository} any more: python scripts/deploy.py RUN")

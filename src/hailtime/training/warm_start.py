@@ -69,6 +69,6 @@ def reason_against(run: Path, schema_fingerprint: str, network: object) -> str |
 
 def _with_new_rows(table: Tensor, known: FeatureSpec, spec: FeatureSpec) -> Tensor:
     """Embeddings of all columns one below another: each column's own, then its unknown's for every new word."""
-    columns = table.split(known.cardinalities)
+    columns: tuple[Tensor, ...] = torch.split(table, known.cardinalities)
     more = [new - old for old, new in zip(known.cardinalities, spec.cardinalities, strict=True)]
     return torch.cat([torch.cat([rows, rows[UNKNOWN].expand(n, -1)]) for rows, n in zip(columns, more, strict=True)])
