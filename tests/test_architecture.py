@@ -42,6 +42,7 @@ LINE = [
     ["client"],
     ["monitoring"],
     ["retraining"],
+    ["lineage", "replay"],
 ]
 SHARED = {"errors", "clock", "schema", "rollout", "rule"}  # what the client may import beside its own
 
