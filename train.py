@@ -29,6 +29,7 @@ log = logging.getLogger("hailtime")
 def main(config: DictConfig) -> None:
     # here, because torch takes seconds and a misspelt setting is told before
     from hailtime.replay import replay
+    from hailtime.tracking import follow
     from hailtime.training.checkpoints import Preempted
     from hailtime.training.ranks import is_told_elsewhere
     from hailtime.training.train import train
@@ -50,6 +51,8 @@ def main(config: DictConfig) -> None:
             log.error("%s: %s", type(error).__name__, error)
         sys.exit(2)
     log.info("run folder: %s   next: python scripts/evaluate.py %s", folder, folder)
+    if is_first_rank():
+        follow([folder])
     if not is_same:
         sys.exit(1)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from hailtime.errors import ConfigError, HailtimeError
 from hailtime.retraining.retrain import BUSY, Busy, retrain
 from hailtime.retraining.settings import RetrainSettings
+from hailtime.tracking import follow
 
 SETTINGS = Path(__file__).parents[1] / "configs" / "retrain.yaml"
 
@@ -33,6 +34,7 @@ def main() -> int:
     except HailtimeError as error:
         return told(error, 1)
     print(f"{outcome.kind.replace('_', ' ')}: {outcome.why}")
+    follow([outcome.folder / "run"] if outcome.folder else [], Path(settings.repository))
     if outcome.folder is not None:
         print(f"report: {outcome.folder / 'report.html'}")
     return outcome.exit_code

@@ -42,7 +42,7 @@ LINE = [
     ["client"],
     ["monitoring"],
     ["retraining"],
-    ["lineage", "replay"],
+    ["lineage", "replay", "tracking"],
 ]
 SHARED = {"errors", "clock", "schema", "rollout", "rule"}  # what the client may import beside its own
 

@@ -46,7 +46,7 @@ def begin(config: DictConfig, folder: Path) -> bool:
 
 def check_same(config: DictConfig, folder: Path) -> None:
     """ConfigError naming what differs between these settings and those the folder was begun with."""
-    there, here = dict(_settings(OmegaConf.load(folder / CONFIG))), dict(_settings(config))
+    there, here = dict(flat_settings(OmegaConf.load(folder / CONFIG))), dict(flat_settings(config))
     names = [name for name in {**there, **here} if name not in FREE and not name.startswith(FREE_GROUPS)]
     different = [name for name in names if there.get(name) != here.get(name)]
     if different:
@@ -118,7 +118,7 @@ def take_place(new: Path, file: Path) -> None:
     new.replace(file)
 
 
-def _settings(config: Any) -> Iterator[tuple[str, Any]]:
+def flat_settings(config: Any) -> Iterator[tuple[str, Any]]:
     """Every setting by its dotted name."""
     resolved = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved, dict)
