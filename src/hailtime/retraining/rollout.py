@@ -51,7 +51,11 @@ class Introduction:
             self.retraining.step("promote", self._promote)
         except _Ended as ended:
             return ended.end
-        return self._watch() if "watch" in self.settings.rollout.stages else ("live", "live, not watched")
+        return (
+            self._watch()
+            if "watch" in self.settings.rollout.stages
+            else ("live", "for everybody at once, and not watched")
+        )
 
     def _trial(self, stage: Literal["shadow", "canary"]) -> End | None:
         """A shadow or a canary; None when it may go on."""
