@@ -5,7 +5,7 @@
     python scripts/lineage.py runs/demo            # the run: what became of it
     python scripts/lineage.py 0dff30e9f706177d     # the data: who was trained on it
 
-A link that is written nowhere is named as missing. docs/retraining.md
+A link that is written nowhere is named as missing. docs/lineage.md
 """
 
 import argparse
