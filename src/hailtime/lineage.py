@@ -19,7 +19,7 @@ from hailtime.monitoring.log_source import LogSource
 from hailtime.serving.history import read_history
 from hailtime.serving.places import present_versions, version_folder
 from hailtime.serving.releases import Standing, standings
-from hailtime.serving.repository import is_intact, read_origin
+from hailtime.serving.repository import describe_run, is_intact, read_origin
 from hailtime.training.run_folder import CONFIG, DATA, FINISHED
 
 Node = dict[str, Any]
@@ -208,9 +208,8 @@ def _run_folder(places: Places, name: str) -> Path | None:
 
 
 def _name_of(folder: Path) -> str:
-    """As the releases call it: the run of a retraining, a folder named `run`, by the retraining's id."""
-    folder = folder.resolve()
-    return folder.parent.name if folder.name == "run" else folder.name
+    """As the releases call it: the run of a retraining by the retraining's id."""
+    return str(describe_run(folder)["run"])
 
 
 def _data(folder: Path) -> Node:

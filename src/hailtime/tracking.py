@@ -24,7 +24,7 @@ from hailtime.schema import MODEL_NAME
 from hailtime.serving.config_file import read_served
 from hailtime.serving.places import present_versions, version_folder
 from hailtime.serving.releases import standings
-from hailtime.serving.repository import read_origin
+from hailtime.serving.repository import describe_run, read_origin
 from hailtime.training.run_folder import CONFIG, DATA, FINISHED, HISTORY, flat_settings
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class Tracker:
         """The MLflow run of a run folder, as it is now; its id."""
         key, state = _digest(folder, ("origin.json", CONFIG, DATA)), _digest(folder, (*FILES, HISTORY, FINISHED))
         run = self._find("key", key) or self.client.create_run(
-            self.experiment, _began_ms(folder), {"hailtime.key": key}, folder.resolve().name
+            self.experiment, _began_ms(folder), {"hailtime.key": key}, describe_run(folder)["run"]
         )
         run_id: str = run.info.run_id
         if run.data.tags.get("hailtime.state") == state:
