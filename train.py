@@ -3,7 +3,9 @@
 Leaves runs/<run_name>/. All settings are in configs/train.yaml and beside it. Killed at any moment, the same command
 with the same run_name goes on. Several GPUs or machines: docs/training.md.
 
-Exit status: 0 trained, 2 told what is wrong, 75 asked to go by a signal and saved.
+python train.py from_run=runs/NAME trains a run again from what its folder says, and tells whether it came out the same.
+
+Exit status: 0 trained, 1 replayed with other figures, 2 told what is wrong, 75 asked to go by a signal and saved.
 """
 
 import logging
@@ -26,13 +28,19 @@ log = logging.getLogger("hailtime")
 @hydra.main(config_path="configs", config_name="train", version_base="1.3")
 def main(config: DictConfig) -> None:
     # here, because torch takes seconds and a misspelt setting is told before
+    from hailtime.replay import replay
+    from hailtime.tracking import follow
     from hailtime.training.checkpoints import Preempted
     from hailtime.training.ranks import is_told_elsewhere
     from hailtime.training.train import train
 
     folder = Path(HydraConfig.get().runtime.output_dir)
+    is_same = True
     try:
-        train(config, folder)
+        if config.from_run is None:
+            train(config, folder)
+        else:
+            is_same = replay(config, HydraConfig.get().overrides.task, folder)
     except Preempted as error:
         log.info("%s", error)
         leave()
@@ -43,6 +51,10 @@ def main(config: DictConfig) -> None:
             log.error("%s: %s", type(error).__name__, error)
         sys.exit(2)
     log.info("run folder: %s   next: python scripts/evaluate.py %s", folder, folder)
+    if is_first_rank():
+        follow([folder])
+    if not is_same:
+        sys.exit(1)
 
 
 def follow() -> None:

@@ -12,6 +12,7 @@ from hailtime.report import run_script
 from hailtime.rollout import Rollout
 from hailtime.serving.arguments import add_server_arguments, tls_of
 from hailtime.serving.deploy import Aim, Release, abort, aim_candidate, deploy, promote
+from hailtime.tracking import follow
 
 
 def main() -> None:
@@ -30,6 +31,7 @@ def main() -> None:
         tell_plan(abort(arguments.repository, **where))
     else:
         tell_plan(aim_candidate(arguments.repository, aim, **where))
+    follow(repository=arguments.repository)
 
 
 def read_arguments() -> argparse.Namespace:

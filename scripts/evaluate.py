@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hailtime.evaluate import evaluate
 from hailtime.report import metrics_table, run_script
+from hailtime.tracking import follow
 
 
 def main() -> None:
@@ -18,6 +19,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     metrics_table(evaluate(arguments.run, tuple(arguments.against)))
+    follow([arguments.run])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hailtime.export import export
 from hailtime.report import run_script
+from hailtime.tracking import follow
 from hailtime.training.ensemble import fold
 
 
@@ -26,6 +27,7 @@ def main() -> None:
     report = export(run)
     size, off_s = report["bytes"] / 1e6, report["parity"]["max_abs_s"]
     print(f"{run / 'model.onnx'}: {size:.1f} MB, at most {off_s:.5f} s off PyTorch")
+    follow([run])
 
 
 if __name__ == "__main__":

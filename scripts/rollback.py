@@ -10,6 +10,7 @@ import logging
 from hailtime.report import run_script
 from hailtime.serving.arguments import add_server_arguments, tls_of
 from hailtime.serving.rollback import rollback
+from hailtime.tracking import follow
 
 
 def main() -> None:
@@ -30,6 +31,7 @@ def main() -> None:
     )
     where = "will answer when the server starts" if arguments.offline else f"answers at {arguments.url}"
     print(f"version {plan.stable} {where}")
+    follow(repository=arguments.repository)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ LINE = [
     ["serving"],
     ["client"],
     ["monitoring"],
+    ["retraining"],
+    ["lineage", "replay", "tracking"],
 ]
 SHARED = {"errors", "clock", "schema", "rollout", "rule"}  # what the client may import beside its own
 

@@ -24,7 +24,8 @@ IMPORTS = """
 from hailtime.training.train import train
 from tests.conftest import small_config
 """
-RESULTS = (HISTORY, "calibration.json", FINISHED)
+# features first: were they to differ, the figures behind them could not be the same
+RESULTS = ("features.json", HISTORY, "calibration.json", FINISHED)
 
 
 @pytest.fixture(scope="module")

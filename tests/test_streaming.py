@@ -1,5 +1,6 @@
 """Streamed batches: the rows of a resident table, in an order as good, in bounded memory, shared and resumed alike."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -132,3 +133,26 @@ def test_what_would_not_fit_is_streamed(small_run):
 def test_resident_is_one_of_three(small_run):
     with pytest.raises(ConfigError, match=r"data\.resident must be auto, true or false, got 'maybe'"):
         PreparedData(small_run.prepared, small_run.spec, batch_size=8, steps_per_call=8, seed=1, resident="maybe")
+
+
+def test_files_that_a_container_has_read_do_not_count_as_memory_taken(tmp_path):
+    for name, text in {
+        "max": "1000000",
+        "current": "990000",
+        "stat": "anon 90000\nactive_file 500000\ninactive_file 400000\nshmem 7\n",
+    }.items():
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert free_bytes(CPU, tmp_path) == 910_000
+
+
+def test_what_stays_in_memory_is_settled_once_for_a_run(small_run, tmp_path):
+    file = tmp_path / "data.json"
+    file.write_text(json.dumps({"fingerprint": "x"}))
+    settings = {"batch_size": 64, "steps_per_call": 1, "seed": 1}
+    PreparedData(small_run.prepared, small_run.spec, **settings, resident=False).choose(file, CPU)
+    PreparedData(small_run.prepared, small_run.spec, **settings, resident=True).choose(file, CPU)
+    chosen = {"train": False, "validation": False}
+    assert json.loads(file.read_text()) == {"fingerprint": "x", "resident": chosen}
+    data = PreparedData(small_run.prepared, small_run.spec, **settings)
+    data.chosen = chosen
+    assert not data.keeps("train", CPU)

@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import os
-import subprocess
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -32,6 +31,8 @@ from hailtime.histograms import reference_histograms
 from hailtime.preparation.prepared import Prepared
 from hailtime.schema import Schema
 from hailtime.training.features import FeatureSpec, clock_changes, raw_inputs
+from hailtime.training.origin import code_version, read_origin
+from hailtime.training.run_folder import DATA
 from hailtime.training.train import Run, load_run
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,8 @@ def export(folder: Path) -> dict[str, Any]:
         "opset": OPSET,
         "onnxruntime": onnxruntime.__version__,
         "torch": torch.__version__,
+        "trained": read_origin(folder),  # with the data it travels into the repository, where no run folder may be
+        "data": json.loads((folder / DATA).read_text()),
     }
     _add_metadata(model, run, prepared, report)
     content = model.SerializeToString()
@@ -216,20 +219,6 @@ def _clock_edges(timezone: str) -> NDArray[np.int64]:
     monday = datetime(2026, 3, 2, tzinfo=ZoneInfo(timezone))
     midnights = [int((monday + timedelta(days=day)).timestamp()) + step for day in range(8) for step in (-1, 0, 1)]
     return np.array(edges + midnights, np.int64)
-
-
-def code_version() -> str:
-    """The commit, with '+' when files differ from it; a hash of the package's files where there is no git."""
-    package = Path(__file__).parent
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=package, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        content = b"".join(path.read_bytes() for path in sorted(package.rglob("*.py")))
-        return "files-" + hashlib.sha256(content).hexdigest()[:12]
 
 
 def _write_probe(path: Path, run: Run, prepared: Prepared) -> None:

@@ -4,15 +4,12 @@ Both have the same tables (`client/log_tables.py`). Read with ADBC, which hands 
 seconds, where rows as Python tuples take ten (measured).
 """
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from hailtime.errors import ConfigError, LogError
 from hailtime.monitoring.hours import HOUR_S
+from hailtime.sources.prediction_log import LogReader
 
 LONGEST_S = 86_400  # an end of more than a day, below 0, or that is no number was written by nobody of ours
 PACE_S = 300  # what "now" means
@@ -42,18 +39,12 @@ _TYPES: dict[str, type[pl.DataType]] = {
 }
 
 
-class LogSource:
+class LogSource(LogReader):
     """A prediction log to read, by path or by URL (`postgresql://...`). Every question opens it anew and only reads."""
-
-    def __init__(self, log: Path | str) -> None:
-        self._is_postgres = str(log).startswith(("postgresql://", "postgres://"))
-        self._where = str(log) if self._is_postgres else f"{Path(log).absolute().as_uri()}?mode=ro"
-        if not self._is_postgres and not Path(log).is_file():
-            raise ConfigError(f"the log to watch must be a prediction log or a postgresql:// URL, got {log}")
 
     def last_ids(self) -> tuple[int, int]:
         """The newest prediction's id and the newest actual's; 0 without any."""
-        row = self._frame(
+        row = self.frame(
             "SELECT (SELECT coalesce(max(id), 0) FROM predictions) AS predictions, "
             "(SELECT coalesce(max(id), 0) FROM actuals) AS actuals"
         ).row(0)
@@ -64,7 +55,7 @@ class LogSource:
         if after == (0, 0):
             return self._all_hours()
         hour = f"(p.requested_at_s / {HOUR_S}) * {HOUR_S} AS hour_s"
-        found = self._frame(
+        found = self.frame(
             f"SELECT {hour} FROM predictions p WHERE p.id > {after[0]} AND p.id <= {until[0]} GROUP BY 1 "
             f"UNION SELECT {hour} FROM actuals a JOIN predictions p ON p.request_id = a.request_id "
             f"WHERE a.id > {after[1]} AND a.id <= {until[1]} GROUP BY 1"
@@ -76,14 +67,14 @@ class LogSource:
         hours: list[int] = []
         while True:
             since_s = hours[-1] + HOUR_S if hours else -(2**62)
-            found = self._frame(f"SELECT min(requested_at_s) AS s FROM predictions WHERE requested_at_s >= {since_s}")
+            found = self.frame(f"SELECT min(requested_at_s) AS s FROM predictions WHERE requested_at_s >= {since_s}")
             if found["s"][0] is None:
                 return hours
             hours.append(int(found["s"][0]) // HOUR_S * HOUR_S)
 
     def unmatched_actuals(self, after: int, until: int) -> int:
         """How many actuals are of requests that the log never answered."""
-        found = self._frame(
+        found = self.frame(
             f"SELECT count(*) AS n FROM actuals a WHERE a.id > {after} AND a.id <= {until} "
             "AND NOT EXISTS (SELECT 1 FROM predictions p WHERE p.request_id = a.request_id)"
         )
@@ -93,12 +84,12 @@ class LogSource:
         """How many actuals are no time that a ride can take; they are left out of every figure."""
         names = ("pickup_time_s", "cancelled_after_s")
         odd = " OR ".join(f"(a.{name} IS NOT NULL AND NOT a.{name} BETWEEN 0 AND {LONGEST_S})" for name in names)
-        found = self._frame(f"SELECT count(*) AS n FROM actuals a WHERE a.id > {after} AND a.id <= {until} AND ({odd})")
+        found = self.frame(f"SELECT count(*) AS n FROM actuals a WHERE a.id > {after} AND a.id <= {until} AND ({odd})")
         return int(found["n"][0])
 
     def pace(self, now_s: float) -> dict[str, Any]:
         """How many requests came in the last minutes, when the last did, and what carries a time ahead of the clock."""
-        found = self._frame(
+        found = self.frame(
             f"SELECT (SELECT count(*) FROM predictions WHERE requested_at_s > {now_s - PACE_S:.0f} "
             f"AND requested_at_s <= {now_s:.0f}) AS n, "
             f"(SELECT max(requested_at_s) FROM predictions WHERE requested_at_s <= {now_s:.0f}) AS last_s, "
@@ -115,6 +106,11 @@ class LogSource:
         """Predictions of requests made in a span of UTC seconds, each with what is known of its end."""
         return self._rows(f"p.requested_at_s >= {from_s:.0f} AND p.requested_at_s < {to_s:.0f}")
 
+    def shadowed(self, from_s: float, to_s: float) -> pl.DataFrame:
+        """What a shadow version said to requests made in a span, each with what is known of its end."""
+        span = f"p.requested_at_s >= {from_s:.0f} AND p.requested_at_s < {to_s:.0f}"
+        return self._rows(span, "shadow_predictions")
+
     def arrived(self, from_s: float, to_s: float) -> pl.DataFrame:
         """Predictions of requests whose end was reported in a span of UTC seconds."""
         span = f"a.reported_at_us >= {from_s * 1e6:.0f} AND a.reported_at_us < {to_s * 1e6:.0f}"
@@ -127,7 +123,7 @@ class LogSource:
     def shadows(self, request_id: str) -> pl.DataFrame:
         """What shadow versions would have said to a request, oldest first."""
         which = f"p.request_id = {_quoted(request_id)}"
-        return self._frame(f"SELECT {_ANSWER} FROM shadow_predictions p WHERE {which} ORDER BY p.answered_at_us")
+        return self.frame(f"SELECT {_ANSWER} FROM shadow_predictions p WHERE {which} ORDER BY p.answered_at_us")
 
     def farthest_off(self, n: int, of_newest: int = 2000) -> pl.DataFrame:
         """Of the newest actuals that came, the `n` whose request was told something farthest off; the worst first."""
@@ -137,43 +133,12 @@ class LogSource:
         )
         return rows.sort((pl.col("p50_s") - pl.col("pickup_time_s")).abs(), descending=True).head(n)
 
-    def _rows(self, which: str) -> pl.DataFrame:
-        return self._frame(
-            f"SELECT {_COLUMNS} FROM predictions p LEFT JOIN actuals a ON a.request_id = p.request_id WHERE {which}"
+    def _rows(self, which: str, table: str = "predictions") -> pl.DataFrame:
+        return self.frame(
+            f"SELECT {_COLUMNS} FROM {table} p LEFT JOIN actuals a ON a.request_id = p.request_id WHERE {which}"
         ).cast(_TYPES)  # type: ignore[arg-type]
-
-    def _frame(self, query: str) -> pl.DataFrame:
-        with self._connection() as connection, closing(connection.cursor()) as cursor:
-            if not self._is_postgres:
-                # who closes a file last holds it for a moment, and a backend may be that
-                cursor.execute("PRAGMA busy_timeout = 10000")
-                cursor.fetchall()
-            cursor.execute(query)
-            frame = pl.from_arrow(cursor.fetch_arrow_table())
-        assert isinstance(frame, pl.DataFrame)
-        return frame
-
-    @contextmanager
-    def _connection(self) -> Iterator[Any]:
-        try:
-            import adbc_driver_manager
-            import adbc_driver_postgresql.dbapi
-            import adbc_driver_sqlite.dbapi
-        except ImportError as error:
-            raise ConfigError("watching a log needs more packages: pip install 'hailtime[monitor]'") from error
-        driver = adbc_driver_postgresql.dbapi if self._is_postgres else adbc_driver_sqlite.dbapi
-        try:
-            with closing(driver.connect(self._where)) as connection:
-                yield connection
-        except adbc_driver_manager.Error as error:
-            raise LogError(f"the log at {_without_password(self._where)} cannot be read: {error}") from error
 
 
 def _quoted(text: str) -> str:
     escaped = text.replace("'", "''").replace("\x00", "")
     return f"'{escaped}'"
-
-
-def _without_password(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"

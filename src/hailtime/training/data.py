@@ -1,5 +1,6 @@
 """A prepared folder as batches for the trainer: kept on its device where the table fits, streamed where not."""
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ from hailtime.schema import Schema
 from hailtime.training.batches import Batches, ResidentBatches, Rows
 from hailtime.training.features import FeatureSpec, categorical_feature_names, numeric_feature_names, row_features
 from hailtime.training.model import TargetScale
+from hailtime.training.run_folder import store_text
 from hailtime.training.streaming import StreamedBatches, pieces_of, sample
 
 VALIDATION_BATCH = 16_384
 # A table is in memory as it was read, as features, and shuffled once more: measured 3.0 times the features at the peak.
 COPIES = 4
 CGROUP = Path("/sys/fs/cgroup")
+FILES = ("active_file", "inactive_file")  # of memory.stat: what was read from files, not what lies in /dev/shm
 
 
 class PreparedData(lightning.LightningDataModule):
@@ -52,6 +55,7 @@ class PreparedData(lightning.LightningDataModule):
         self.prepared, self.spec, self.n_ranks = prepared, spec, n_ranks
         self.batch_size, self.steps_per_call, self.seed = batch_size, steps_per_call, seed
         self.resident, self.buffer_rows = resident, buffer_rows
+        self.chosen = dict[str, bool]()
 
     @property
     def steps_an_epoch(self) -> int:
@@ -83,8 +87,19 @@ class PreparedData(lightning.LightningDataModule):
         buffer_rows = self.buffer_rows if part == "train" else VALIDATION_BATCH
         return StreamedBatches(pieces, columns, encode, device, batch_size, buffer_rows=buffer_rows, **settings)
 
+    def choose(self, file: Path, device: torch.device) -> None:
+        """Settles once for a run what stays in memory, in the file: a stream has another order than a resident table,
+        and the memory that is free differs from rank to rank and from one start to the next.
+        """
+        known = json.loads(file.read_text())
+        if "resident" not in known:
+            chosen = {part: self.keeps(part, device) for part in ("train", "validation")}
+            store_text(file, json.dumps({**known, "resident": chosen}))
+
     def keeps(self, part: str, device: torch.device) -> bool:
         """True when the part stays in memory."""
+        if part in self.chosen:
+            return self.chosen[part]
         if self.resident != "auto":
             return bool(self.resident)
         schema = self.prepared.schema
@@ -111,12 +126,13 @@ def to_rows(schema: Schema, spec: FeatureSpec, frame: pl.DataFrame) -> Rows:
     return Rows(x_num, x_cat, TargetScale(schema, spec).from_seconds(target_s, x_num))
 
 
-def free_bytes(device: torch.device) -> int:
+def free_bytes(device: torch.device, cgroup: Path = CGROUP) -> int:
     """Memory that is free here, of the GPU as well where the device is one; a container's limit counts."""
     limits = [int(line.split()[1]) * 1024 for line in _lines(Path("/proc/meminfo")) if line.startswith("MemAvailable")]
-    allowed, used = _lines(CGROUP / "memory.max"), _lines(CGROUP / "memory.current")
+    allowed, used = _lines(cgroup / "memory.max"), _lines(cgroup / "memory.current")
     if allowed and used and allowed[0] != "max":
-        limits.append(int(allowed[0]) - int(used[0]))
+        cached = dict(line.split() for line in _lines(cgroup / "memory.stat"))  # given back when needed
+        limits.append(int(allowed[0]) - int(used[0]) + sum(int(cached.get(name, 0)) for name in FILES))
     if device.type == "cuda":
         limits.append(torch.cuda.mem_get_info(device)[0])
     return min(limits, default=2**63)

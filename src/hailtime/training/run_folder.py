@@ -1,6 +1,7 @@
 """The run folder as training makes it: frozen before the first step, gone on with after a kill, and marked at the end.
 
 config.yaml, schema.json, data.json, features.json   what this run is
+origin.json                                          by what code, command, packages and machine
 resume.ckpt                                          the whole state of the training while it lasts
 model.ckpt, history.csv                              the best epoch so far, the figures of all
 calibration.json, finished.json                      the training is done
@@ -18,9 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 from hailtime.errors import ConfigError, DataError
 from hailtime.preparation.prepared import Prepared
 from hailtime.training.features import FeatureSpec
+from hailtime.training.origin import ORIGIN, origin
 
-CONFIG, FINISHED, RESUME, MODEL, HISTORY = "config.yaml", "finished.json", "resume.ckpt", "model.ckpt", "history.csv"
-OURS = (FINISHED, RESUME, CONFIG, "schema.json", "data.json", "features.json", MODEL, HISTORY, "calibration.json")
+CONFIG, DATA, FINISHED, RESUME = "config.yaml", "data.json", "finished.json", "resume.ckpt"
+MODEL, HISTORY = "model.ckpt", "history.csv"
+OURS = (FINISHED, RESUME, CONFIG, "schema.json", DATA, "features.json", MODEL, HISTORY, "calibration.json", ORIGIN)
 # Where and how often, not what: a run may go on with other values of these.
 FREE = ("run_name", "again", "save_every_min", "trainer.accelerator", "trainer.devices", "trainer.num_nodes")
 FREE_GROUPS = ("callbacks.progress.",)
@@ -43,7 +46,7 @@ def begin(config: DictConfig, folder: Path) -> bool:
 
 def check_same(config: DictConfig, folder: Path) -> None:
     """ConfigError naming what differs between these settings and those the folder was begun with."""
-    there, here = dict(_settings(OmegaConf.load(folder / CONFIG))), dict(_settings(config))
+    there, here = dict(flat_settings(OmegaConf.load(folder / CONFIG))), dict(flat_settings(config))
     names = [name for name in {**there, **here} if name not in FREE and not name.startswith(FREE_GROUPS)]
     different = [name for name in names if there.get(name) != here.get(name)]
     if different:
@@ -59,15 +62,32 @@ def freeze(config: DictConfig, prepared: Prepared, spec: FeatureSpec, folder: Pa
     """All that says what this run is, written before the first step; config.yaml last, so it stands for all."""
     folder.mkdir(parents=True, exist_ok=True)
     store_text(folder / "schema.json", prepared.schema.to_json())
-    data = {"folder": str(prepared.folder), "fingerprint": prepared.fingerprint}
-    store_text(folder / "data.json", json.dumps(data))
+    store_text(folder / DATA, json.dumps(describe_data(prepared), indent=1))
+    store_text(folder / ORIGIN, json.dumps(origin(config.seed), indent=1))
     spec.save(folder / "features.json")
     store_text(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True))
 
 
+def describe_data(prepared: Prepared) -> dict[str, Any]:
+    """Which data it is: content, source, span, cleaning. Kept with the run: a prepared folder may be replaced."""
+    report = prepared.report
+    cleaned = report.get("clean", {})
+    found = {finding["name"]: finding["rows"] for finding in cleaned.get("findings", []) if finding["rows"]}
+    return {
+        "folder": str(prepared.folder),
+        "fingerprint": prepared.fingerprint,
+        "schema_fingerprint": prepared.schema.fingerprint,
+        "source": prepared.schema.source,
+        "parts": {
+            name: {key: part.get(key) for key in ("rows", "first", "last")} for name, part in report["parts"].items()
+        },
+        "cleaning": {"rows_in": cleaned.get("rows_in"), "rows_out": cleaned.get("rows_out"), "found": found},
+    }
+
+
 def check_data(prepared: Prepared, folder: Path) -> None:
     """DataError when the data is not what the run was begun on."""
-    begun_on = json.loads((folder / "data.json").read_text())["fingerprint"]
+    begun_on = json.loads((folder / DATA).read_text())["fingerprint"]
     if prepared.fingerprint != begun_on:
         raise DataError(
             f"{folder} was trained on data {begun_on}, and {prepared.folder} holds {prepared.fingerprint} by now: "
@@ -98,7 +118,7 @@ def take_place(new: Path, file: Path) -> None:
     new.replace(file)
 
 
-def _settings(config: Any) -> Iterator[tuple[str, Any]]:
+def flat_settings(config: Any) -> Iterator[tuple[str, Any]]:
     """Every setting by its dotted name."""
     resolved = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved, dict)

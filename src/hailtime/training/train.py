@@ -36,6 +36,7 @@ from hailtime.training.model import PickupTimeModel, TargetScale
 from hailtime.training.module import PickupTimeModule
 from hailtime.training.run_folder import (
     CONFIG,
+    DATA,
     FINISHED,
     HISTORY,
     MODEL,
@@ -47,6 +48,7 @@ from hailtime.training.run_folder import (
     store_text,
 )
 from hailtime.training.streaming import sample
+from hailtime.training.warm_start import grown, start_from
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +93,11 @@ def train(config: DictConfig, folder: Path, callbacks: Sequence[Callback] = ()) 
     prepared = load_prepared(Path(config.prepared))
     spec = FeatureSpec.load(folder / "features.json")
     data = PreparedData(prepared, spec, seed=config.seed, n_ranks=trainer.world_size, **config.data)
+    ranks.first(lambda: data.choose(folder / DATA, trainer.strategy.root_device))
+    data.chosen = json.loads((folder / DATA).read_text())["resident"]
     network = build_network(config, spec)
+    if config.warm_start is not None:
+        start_from(network, Path(config.warm_start), spec)
     compile_network(network, config.compile)
     module = PickupTimeModule(
         network,
@@ -171,7 +177,10 @@ def _freeze(config: DictConfig, folder: Path) -> None:
         return
     rows = sample(prepared, "train")
     log.info("fit features on %d rows", len(rows))
-    freeze(config, prepared, fit_features(prepared.schema, rows, **config.features), folder)
+    spec = fit_features(prepared.schema, rows, **config.features)
+    if config.warm_start is not None:
+        spec = grown(FeatureSpec.load(Path(config.warm_start) / "features.json"), spec)
+    freeze(config, prepared, spec, folder)
 
 
 def _finish(config: DictConfig, folder: Path, data: PreparedData, network: nn.Module, checkpoints: Checkpoints) -> None:
