@@ -14,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hailtime.errors import ServerError
@@ -95,24 +97,16 @@ def stand_in_triton() -> str:
     return TRITON
 
 
-class host_pip:
+@contextmanager
+def host_pip() -> Iterator[list[str]]:
     """Options that let pip inside find packages as pip here does: its settings, certificates and folders."""
-
-    def __enter__(self) -> list[str]:
-        settings = {
-            name.removeprefix("PIP_").lower().replace("_", "-"): value
-            for name, value in os.environ.items()
-            if name.startswith("PIP_")
-        }
-        self._folder = tempfile.TemporaryDirectory()
-        file = Path(self._folder.name, "pip.conf")
-        file.write_text("\n".join(["[global]", *(f"{name} = {value}" for name, value in settings.items())]))
-        file.chmod(0o644)
-        shared = [path for path in settings.values() if path.startswith("/") and Path(path).exists()]
-        return [f"--volume={file}:/etc/pip.conf:ro", *(f"--volume={path}:{path}:ro" for path in shared)]
-
-    def __exit__(self, *_: object) -> None:
-        self._folder.cleanup()
+    named = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+    lines = [f"{name.removeprefix('PIP_').lower().replace('_', '-')} = {value}" for name, value in named.items()]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "pip.conf")
+        file.write_text("\n".join(["[global]", *lines, ""]))
+        shared = [path for path in named.values() if path.startswith("/") and Path(path).exists()]
+        yield [f"--volume={file}:/etc/pip.conf:ro", *(f"--volume={path}:{path}:ro" for path in shared)]
 
 
 def is_there(image: str) -> bool:

@@ -88,7 +88,9 @@ def read_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--log", type=Path, help="the file Triton writes to, triton.log in the repository if not given")
     parser.add_argument("--exec", action="store_true", help="become Triton itself, for a container; it logs to stderr")
-    parser.add_argument("--poll", type=int, metavar="SECONDS", help="follow another server's deployments, looking so often")
+    parser.add_argument(
+        "--poll", type=int, metavar="SECONDS", help="follow another server's deployments, looking so often"
+    )
     parser.add_argument("--install-only", action="store_true", help="set the embedded server up and exit")
     arguments = parser.parse_args()
     if arguments.client_ca and not arguments.tls:
