@@ -116,7 +116,9 @@ def is_there(image: str) -> bool:
 def size_mb(image: str) -> float:
     """Unpacked, the stand-in's base included."""
     listed = subprocess.run(["buildah", "images", "--json"], capture_output=True, text=True, check=True).stdout
-    return next(float(one["size"].split()[0]) for one in json.loads(listed) if f"{image}:latest" in one["names"])
+    return next(
+        float(one["size"].split()[0]) for one in json.loads(listed) if f"{image}:latest" in (one["names"] or ())
+    )
 
 
 def buildah(*arguments: str) -> None:

@@ -18,8 +18,8 @@ from hailtime.serving.triton_install import find_or_install
 
 pytestmark = pytest.mark.containers
 ROOT = Path(__file__).parents[2]
-KEY = "a key of the containers' tests"
-TOKEN = "a token of the containers' tests"
+KEY = "a key of these tests"
+TOKEN = "a token of these tests"
 
 
 def free_port() -> int:

@@ -49,7 +49,16 @@ def empty_environment(wheel, tmp_path_factory):
     """A Python with the wheel, and what it says it needs, at the tested versions."""
     folder = tmp_path_factory.mktemp("empty") / "venv"
     venv.create(folder, with_pip=True)
-    pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt"]
+    pip = [
+        folder / "bin" / "python",
+        "-I",
+        "-m",
+        "pip",  # -I: it must not see this checkout
+        "install",
+        "--quiet",
+        "--constraint",
+        ROOT / "constraints.txt",
+    ]
     done = subprocess.run([*pip, wheel], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder / "bin"

@@ -131,6 +131,7 @@ class TritonServer:
     def become(self) -> NoReturn:
         """Replace this process by the server, as a container's only process: signals and status are Triton's own."""
         installation = self._installation or find_or_install()
+        self._make_repository()
         self._ports = pick_ports(self.host, self._asked_ports)
         self._id = f"hailtime-{socket.gethostname()}"
         os.execve(installation.program, self._command(installation), dict(installation.environment))
@@ -173,12 +174,18 @@ class TritonServer:
     def _address(self) -> str:
         return "127.0.0.1" if self.host in ("", "0.0.0.0") else self.host
 
-    def _open_log(self) -> IO[bytes]:
+    def _make_repository(self) -> None:
         try:
             self.repository.mkdir(parents=True, exist_ok=True)  # the first deployment fills it
+        except OSError as error:
+            raise ServerError(f"a server needs a folder of models: {error}") from error
+
+    def _open_log(self) -> IO[bytes]:
+        self._make_repository()
+        try:
             return self.log.open("a+b") if self.log else tempfile.TemporaryFile()
         except OSError as error:
-            raise ServerError(f"a server needs a folder of models and a log file it can write: {error}") from error
+            raise ServerError(f"a server needs a log file it can write: {error}") from error
 
     def _command(self, installation: Installation) -> list[str]:
         command = [str(installation.program), f"--model-repository={self.repository}", f"--id={self._id}"]
