@@ -26,8 +26,8 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "compatibility.md"
 BEGIN, END = "<!-- scripts/compatibility.py writes from here -->\n", "<!-- to here -->\n"
 PYTHONS = ("3.11", "3.12", "3.13")
-NUMPY = {"3.11": "1.26.0", "3.12": "1.26.0", "3.13": "2.1.0"}  # the oldest with a wheel, from 1.26
-CLIENT = "2.51.0"  # the oldest tritonclient that pyproject.toml allows
+# The oldest numpy with a wheel from 1.26, and the oldest tritonclient from 2.51 that takes it (numpy 2: from 2.57)
+OLDEST = {"3.11": ("1.26.0", "2.51.0"), "3.12": ("1.26.0", "2.51.0"), "3.13": ("2.1.0", "2.57.0")}
 # ONNX Runtime: one too old, the oldest allowed, those of Triton 24.09 and 24.12, some between, the newest
 RUNTIMES = ("1.17.3", "1.18.0", "1.19.2", "1.20.1", "1.22.1", "1.24.4", "1.27.0", "1.30.0", "1.32.0")
 SAME_S = 0.05
@@ -75,10 +75,10 @@ def table(run: Path, folder: Path) -> Iterator[str]:
         deploy(run, folder / "models", server.url)
         rows = request_rows(run, folder)
         for version, python in pythons.items():
-            oldest = [f"numpy=={NUMPY[version]}", f"tritonclient[grpc]=={CLIENT}"]
-            for age, wanted in (("oldest", oldest), ("newest", [])):
+            numpy, client = OLDEST[version]
+            for age, wanted in (("oldest", [f"numpy=={numpy}", f"tritonclient[grpc]=={client}"]), ("newest", [])):
                 found = attempt(folder, python, [str(wheel), *wanted], ASK, server.url, str(rows))
-                yield told(version, f"client, {age}", found, lambda found: f"{len(found['said'])} rows answered")
+                yield told(version, f"client, {age}", found, answered)
     for version, python in pythons.items():
         for runtime in RUNTIMES if version == "3.11" else RUNTIMES[-1:]:
             numpy = "numpy<2" if runtime < "1.19" else "numpy"  # ONNX Runtime 1.18 was built against numpy 1
@@ -106,6 +106,12 @@ def told(version: str, what: str, found: dict[str, object], result: Callable[[di
     line = f"| {version} | {what} | {packages} | {found.get('error') or result(found)} |"
     print(line, flush=True)
     return line
+
+
+def answered(found: dict[str, object]) -> str:
+    said = found["said"]
+    assert isinstance(said, list)
+    return f"{len(said)} rows answered"
 
 
 def parity(found: dict[str, object]) -> str:

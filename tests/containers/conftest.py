@@ -40,8 +40,11 @@ class Container:
         options += [f"--volume={volume}" for volume in volumes]
         return ["buildah", "run", "--isolation=chroot", *options, self.name, "--", *words]
 
-    def run(self, *words, **options) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(self.command(*words, **options), capture_output=True, text=True, timeout=240, check=False)
+    def run(self, *words, timeout_s=240, **options) -> subprocess.CompletedProcess[str]:
+        # A breath at the end: buildah loses the last words of a program that ends at once
+        words = ("sh", "-c", '"$@"; status=$?; sleep 0.3; exit $status', "sh", *words)
+        command = self.command(*words, **options)
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
 
     @contextmanager
     def running(self, *words, **options):

@@ -137,7 +137,7 @@ def test_the_train_image_trains_judges_and_exports(container, tmp_path):
         ["scripts/evaluate.py", "runs/image"],
         ["scripts/export.py", "runs/image"],
     ):
-        done = train.run("python", *words, **options)
+        done = train.run("python", *words, timeout_s=900, **options)
         assert done.returncode == 0, done.stdout + done.stderr
     shutil.copytree(tmp_path / "runs" / "image", tmp_path / "copy")
     assert re.search(r'"mae_s": \d', (tmp_path / "copy" / "metrics.json").read_text())
