@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from hailtime import __version__
+from hailtime.config import check_command_line
 from hailtime.monitoring.settings import MonitorSettings
 
 ROOT = Path(__file__).parents[1]
@@ -161,11 +162,22 @@ def test_a_server_is_ready_by_a_real_inference_and_mounts_the_model_alone():
     assert triton["volumeMounts"][0]["subPath"] == "pickup_eta"
 
 
+def test_the_training_job_is_what_torchrun_and_our_settings_take():
+    from torch.distributed.run import parse_args
+
+    (job,) = containers("train")
+    said = parse_args([word.replace("$(RUN_NAME)", "cluster") for word in job["args"]])
+    assert (said.training_script, said.nnodes, said.rdzv_backend) == ("train.py", "2", "c10d")
+    check_command_line("train", said.training_script_args)
+    service = next(one for one in manifests("train") if one["kind"] == "Service")
+    port = service["spec"]["ports"][0]["port"]
+    assert said.rdzv_endpoint == f"train-0.{service['metadata']['name']}:{port}"
+
+
 @pytest.mark.skipif(not shutil.which("kubectl"), reason="an overlay needs kubectl kustomize")
 def test_the_overlay_gives_each_server_a_gpu_and_the_monitor_none():
-    limits = {one["image"].rpartition("/")[2]: one["resources"]["limits"] for one in containers("gpu")}
-    assert limits[f"serve:{__version__}"]["nvidia.com/gpu"] == 1
-    assert "nvidia.com/gpu" not in limits[f"monitor:{__version__}"]
+    asking = [one["name"] for one in containers("gpu") if "nvidia.com/gpu" in one["resources"]["limits"]]
+    assert asking == ["triton", "triton"]  # the gate's, and those that follow it
 
 
 @pytest.mark.skipif(not shutil.which("kubectl"), reason="a component needs kubectl kustomize")

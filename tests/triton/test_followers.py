@@ -1,11 +1,13 @@
 """Servers that follow the repository which the deployments of another change; and Triton as a process by itself."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import grpc
@@ -77,6 +79,16 @@ def test_triton_speaks_the_health_service_that_kubernetes_probes(serve, tmp_path
     with grpc.insecure_channel(server.url) as channel:
         check = channel.unary_unary("/grpc.health.v1.Health/Check")
         assert check(b"", timeout=10) == b"\x08\x01"  # HealthCheckResponse: status SERVING
+
+
+def test_the_autoscalers_metrics_are_what_triton_exposes(serve, small_run, tmp_path):
+    server = serve(tmp_path / "models")
+    deploy(small_run.folder, server.repository, server.url)
+    with urllib.request.urlopen(server.metrics_url, timeout=10) as answer:
+        exposed = answer.read().decode()
+    wanted = set(re.findall(r"nv_\w+", (ROOT / "deploy" / "kubernetes" / "prometheus_adapter.yaml").read_text()))
+    assert wanted == {"nv_inference_queue_duration_us", "nv_inference_request_success"}
+    assert all(re.search(rf"^{name}\{{.*model=.pickup_eta", exposed, re.MULTILINE) for name in wanted)
 
 
 def test_serve_exec_becomes_triton_itself_which_sigterm_ends_in_order(installation, small_run, tmp_path):
