@@ -30,14 +30,14 @@ format: install
 	$(BIN)/ruff format .
 
 test: install
-	$(BIN)/pytest -m 'not (docs or triton or postgres or spark or browser or prometheus or slurm or gpu)'
+	$(BIN)/pytest -m 'not (docs or triton or postgres or spark or browser or prometheus or slurm or gpu or containers)'
 
 # the real servers and the browser that the tests need; where they cannot be installed, says how
 services:
 	bash scripts/install_test_services.sh
 
 test-all: triton services
-	for part in TRITON POSTGRES SPARK BROWSER PROMETHEUS SLURM; do export HAILTIME_REQUIRE_$$part=1; done; $(BIN)/pytest
+	for part in TRITON POSTGRES SPARK BROWSER PROMETHEUS SLURM CONTAINERS; do export HAILTIME_REQUIRE_$$part=1; done; $(BIN)/pytest
 
 # every command and code block of README.md and docs/, typed in a fresh checkout
 test-docs: triton

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What `make test-all` needs beside Python packages: Java 17 for Spark, PostgreSQL's server programs, Chromium,
-# Prometheus, Slurm.
+# Prometheus, Slurm, and buildah with mmdebstrap for the images.
 # Installs what is missing with apt-get where this user may; else says what to install and how.
 set -euo pipefail
 
@@ -17,6 +17,9 @@ for package in slurmctld slurmd; do
 done
 command -v munged /usr/sbin/munged >/dev/null || missing+=(munge)
 command -v sbatch >/dev/null || missing+=(slurm-client)
+for package in buildah mmdebstrap; do
+  command -v "$package" >/dev/null || missing+=("$package")
+done
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then

@@ -1,5 +1,8 @@
 """Serves a model repository with a real Triton until Ctrl-C: python scripts/serve.py [--repository model_repository]
 
+    python scripts/serve.py --exec --host 0.0.0.0    # becomes Triton: a container's only process, its log on stderr
+    python scripts/serve.py --exec --poll 5 --repository followed    # follows another server's deployments
+
 Takes the `tritonserver` on PATH, else sets up an embedded one in `.triton/` first (once, half a minute). Only who has
 the key in the file beside the repository may load models; docs/security.md says more.
 """
@@ -13,10 +16,9 @@ from types import FrameType
 from hailtime.errors import DeployError, ServerError
 from hailtime.report import run_script
 from hailtime.serving.access import key_file
-from hailtime.serving.switch import mend_warm_up
 from hailtime.serving.tls import ServerTls
 from hailtime.serving.triton import TritonServer
-from hailtime.serving.triton_install import find_or_install
+from hailtime.serving.triton_install import Installation, find_or_install
 
 
 def main() -> None:
@@ -26,12 +28,22 @@ def main() -> None:
     print(f"server:     {installation.program}", flush=True)
     if arguments.install_only:
         return
+    if arguments.exec:
+        server_of(arguments, installation).become()
     signal.signal(signal.SIGTERM, _stop)
+    mend(arguments.repository)
+    server = server_of(arguments, installation)
     try:
-        mend_warm_up(arguments.repository)
-    except (DeployError, OSError) as error:  # what matters of it the server will say
-        logging.warning("the row for warming up could not be looked after: %s", error)
-    server = TritonServer(
+        with server:
+            tell(server)
+            status = server.wait()
+            raise ServerError(f"Triton ended by itself with status {status}, its log is in {server.log}")
+    except KeyboardInterrupt:
+        print("stopped")
+
+
+def server_of(arguments: argparse.Namespace, installation: Installation) -> TritonServer:
+    return TritonServer(
         arguments.repository,
         arguments.host,
         arguments.grpc_port,
@@ -40,14 +52,17 @@ def main() -> None:
         arguments.log or arguments.repository / "triton.log",
         tls=ServerTls(arguments.tls[0], arguments.tls[1], arguments.client_ca) if arguments.tls else None,
         installation=installation,
+        poll_s=arguments.poll,
     )
+
+
+def mend(repository: Path) -> None:
+    from hailtime.serving.switch import mend_warm_up  # needs onnx, which the image that serves has not
+
     try:
-        with server:
-            tell(server)
-            status = server.wait()
-            raise ServerError(f"Triton ended by itself with status {status}, its log is in {server.log}")
-    except KeyboardInterrupt:
-        print("stopped")
+        mend_warm_up(repository)
+    except (DeployError, OSError) as error:  # what matters of it the server will say
+        logging.warning("the row for warming up could not be looked after: %s", error)
 
 
 def tell(server: TritonServer) -> None:
@@ -72,10 +87,16 @@ def read_arguments() -> argparse.Namespace:
         "--client-ca", type=Path, metavar="CA", help="with --tls: only clients with a certificate of it"
     )
     parser.add_argument("--log", type=Path, help="the file Triton writes to, triton.log in the repository if not given")
+    parser.add_argument("--exec", action="store_true", help="become Triton itself, for a container; it logs to stderr")
+    parser.add_argument(
+        "--poll", type=int, metavar="SECONDS", help="follow another server's deployments, looking so often"
+    )
     parser.add_argument("--install-only", action="store_true", help="set the embedded server up and exit")
     arguments = parser.parse_args()
     if arguments.client_ca and not arguments.tls:
         parser.error("--client-ca needs --tls CERT KEY")
+    if arguments.poll is not None and arguments.poll < 1:
+        parser.error("--poll must be from 1 second")
     if arguments.http_port is not None and arguments.tls:
         parser.error("--http-port goes not with --tls: Triton's HTTP knows no TLS and would answer everybody in clear")
     return arguments

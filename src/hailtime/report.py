@@ -2,12 +2,12 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from hailtime.errors import HailtimeError
+
+if TYPE_CHECKING:  # only tables need rich; the image that serves has none
+    from rich.console import Console
 
 
 def run_script(main: Callable[[], None]) -> None:
@@ -19,13 +19,17 @@ def run_script(main: Callable[[], None]) -> None:
         sys.exit(2)
 
 
-def console() -> Console:
+def console() -> "Console":
     """As wide as the terminal, and wide enough for our tables where the output is a file or a pipe."""
+    from rich.console import Console
+
     return Console() if sys.stdout.isatty() else Console(width=120)
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> None:
     """The network beside what it was measured against, one row each."""
+    from rich.table import Table
+
     table = Table(title=f"{metrics['rows']:,} later trips the model has never seen; seconds", title_justify="left")
     table.add_column("")
     for heading in ("MAE", "RMSE", "median", "P90 error", "bias", "within 2 min", "P10–P90 holds", "width"):
@@ -38,6 +42,8 @@ def metrics_table(metrics: Mapping[str, Any]) -> None:
 
 def stage_table(seconds: Mapping[str, float], notes: Mapping[str, str]) -> None:
     """Where the time went, stage by stage along the line, and what each stage left."""
+    from rich.table import Table
+
     table = Table(title="The line", title_justify="left")
     table.add_column("stage")
     table.add_column("seconds", justify="right")

@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, NoReturn, Self
 
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
@@ -43,6 +43,8 @@ class TritonServer:
     - `http_port`: None serves no HTTP; a nested 130 kB body ended Triton 2.51 there, and with `tls` it is refused
     - `log`: file the server writes to; None keeps it only as long as the server runs
     - `installation`: which server to run; None finds or sets one up
+    - `poll_s`: follow what another server's deployments leave in the repository, looked for this often, in place of
+      explicit control; the repository then holds models only (mount `pickup_eta` alone), and may be empty at first
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class TritonServer:
         tls: ServerTls | None = None,
         start_timeout_s: float = 60.0,
         installation: Installation | None = None,
+        poll_s: int | None = None,
     ) -> None:
         if tls is not None and http_port is not None:  # it would answer whom a client certificate is to keep out
             raise ServerError(
@@ -72,6 +75,7 @@ class TritonServer:
         self._ports: dict[str, int] = {}
         self._start_timeout_s = start_timeout_s
         self._installation = installation
+        self._poll_s = poll_s
         self._process: subprocess.Popen[bytes] | None = None
         self._log_file: IO[bytes] | None = None
         self._id = ""
@@ -124,6 +128,14 @@ class TritonServer:
         logger.info("Triton %s serves %s at %s", self._id, self.repository, self.url)
         return self
 
+    def become(self) -> NoReturn:
+        """Replace this process by the server, as a container's only process: signals and status are Triton's own."""
+        installation = self._installation or find_or_install()
+        self._make_repository()
+        self._ports = pick_ports(self.host, self._asked_ports)
+        self._id = f"hailtime-{socket.gethostname()}"
+        os.execve(installation.program, self._command(installation), dict(installation.environment))
+
     def stop(self) -> None:
         """Let requests in flight end and the models unload, then end what is left as `kill` does."""
         try:
@@ -162,20 +174,26 @@ class TritonServer:
     def _address(self) -> str:
         return "127.0.0.1" if self.host in ("", "0.0.0.0") else self.host
 
-    def _open_log(self) -> IO[bytes]:
+    def _make_repository(self) -> None:
         try:
             self.repository.mkdir(parents=True, exist_ok=True)  # the first deployment fills it
+        except OSError as error:
+            raise ServerError(f"a server needs a folder of models: {error}") from error
+
+    def _open_log(self) -> IO[bytes]:
+        self._make_repository()
+        try:
             return self.log.open("a+b") if self.log else tempfile.TemporaryFile()
         except OSError as error:
-            raise ServerError(f"a server needs a folder of models and a log file it can write: {error}") from error
+            raise ServerError(f"a server needs a log file it can write: {error}") from error
 
     def _command(self, installation: Installation) -> list[str]:
         command = [str(installation.program), f"--model-repository={self.repository}", f"--id={self._id}"]
-        command += [
-            "--disable-auto-complete-config",
-            "--model-control-mode=explicit",
-            f"--exit-timeout-secs={STOP_TIMEOUT_S}",
-        ]
+        command += ["--disable-auto-complete-config", f"--exit-timeout-secs={STOP_TIMEOUT_S}"]
+        if self._poll_s is not None:  # before the first deployment there is nothing to load, which is no error
+            command += ["--model-control-mode=poll", f"--repository-poll-secs={self._poll_s}", "--exit-on-error=false"]
+        else:
+            command.append("--model-control-mode=explicit")
         for name, port in self._ports.items():
             command += [f"--{name}-address={self.host}", f"--{name}-port={port}"]
         key = make_key(self.repository, ServerError)
@@ -185,7 +203,7 @@ class TritonServer:
         else:
             command.append("--allow-http=false")
         command += server_options(self._tls)
-        if (self.repository / MODEL_NAME / "config.pbtxt").is_file():
+        if self._poll_s is None and (self.repository / MODEL_NAME / "config.pbtxt").is_file():
             command.append(f"--load-model={MODEL_NAME}")
         if installation.backends is not None:
             command.append(f"--backend-directory={installation.backends}")

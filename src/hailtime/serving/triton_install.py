@@ -50,7 +50,7 @@ def find_or_install(home: Path | None = None) -> Installation:
     """The `tritonserver` on PATH, else the embedded one, set up first where it is missing (330 MB, half a minute)."""
     native = shutil.which("tritonserver")
     if native:
-        return Installation(Path(native), dict(os.environ), None)
+        return Installation(Path(native), _without_our_python(), None)
     return install(home or default_home())
 
 
@@ -65,10 +65,15 @@ def install(home: Path) -> Installation:
             _place_backend(venv)
     except OSError as error:
         raise ServerError(f"the embedded Triton needs a folder it can write, got {home}: {error}") from error
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "PYTHONPATH")}
+    environment = _without_our_python()
     environment["PATH"] = f"{venv / 'bin'}:{environment.get('PATH', '')}"  # the backend's process finds its Python so
     environment["LD_LIBRARY_PATH"] = f"{venv / 'libpython'}:{environment.get('LD_LIBRARY_PATH', '')}".rstrip(":")
     return Installation(_triton(venv) / "bin" / "tritonserver", environment, _triton(venv) / "backends")
+
+
+def _without_our_python() -> dict[str, str]:
+    """The environment less what would put this Python's packages in front of the server's own."""
+    return {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "PYTHONPATH")}
 
 
 def is_installed(home: Path) -> bool:

@@ -141,7 +141,9 @@ class RowFeatures(nn.Module):
 
     def local_clock(self, requested_at: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 2) float32 hour of the day and of the week by the city's clock, (B, 1) int64 weekday from Monday = 0."""
-        utc = requested_at.clamp(min=_epoch(CLOCK_YEARS[0]), max=_epoch(CLOCK_YEARS[1]) - 1)
+        first, last = _epoch(CLOCK_YEARS[0]), _epoch(CLOCK_YEARS[1]) - 1
+        # Not clamp: ONNX Runtime 1.22 to 1.30 clips int64 by limits beyond 32 bits wrongly (measured)
+        utc = torch.where(requested_at < first, first, torch.where(requested_at > last, last, requested_at))
         n_changes = (utc >= self.clock_changes).sum(dim=1)
         local = utc + self.clock_offsets[n_changes][:, None]
         day = local // 86_400
