@@ -1,11 +1,11 @@
-# make install | check | test | test-all | test-docs | docs | smoke | demo [SOURCE=nyc_ems DATA=path] | serve
+# make install | check | test | test-all | test-docs | test-images | docs | smoke | demo [SOURCE=nyc_ems DATA=path] | serve
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCE ?= simulated_city
 NAME := $(if $(filter simulated_city,$(SOURCE)),demo,$(SOURCE))
 
-.PHONY: install triton services check format test test-all test-docs docs smoke demo serve clean
+.PHONY: install triton services check format test test-all test-docs test-images docs smoke demo serve clean
 
 install: $(VENV)/installed
 
@@ -36,8 +36,14 @@ test: install
 services:
 	bash scripts/install_test_services.sh
 
+# all but what has a target of its own below: the documentation and the images take minutes each
 test-all: triton services
-	for part in TRITON POSTGRES SPARK BROWSER PROMETHEUS SLURM CONTAINERS; do export HAILTIME_REQUIRE_$$part=1; done; $(BIN)/pytest
+	for part in TRITON POSTGRES SPARK BROWSER PROMETHEUS SLURM; do export HAILTIME_REQUIRE_$$part=1; done; \
+	$(BIN)/pytest -m 'not (docs or containers)' --durations=30
+
+# the four images of Dockerfile.cuda, built by buildah on stand-ins for their bases, and tried
+test-images: triton services
+	HAILTIME_REQUIRE_CONTAINERS=1 $(BIN)/pytest -m containers
 
 # every command and code block of README.md and docs/, typed in a fresh checkout
 test-docs: triton
