@@ -147,7 +147,7 @@ def test_a_stage_counts_requests_that_are_old_enough_for_long_pickups_to_have_en
         town.now_s - 7200,
         label_delay_s=3600,
     )
-    assert seen.answered == 3000
+    assert seen.answered == 2999  # the last one was asked at the very end of the span
     is_old = pl.col("requested_at") // 1_000_000 < town.now_s - 7200 - 3600
     assert seen.rows == town.rows.filter(is_old).height < 3000
     assert seen.difference.difference_s == pytest.approx(0.0, abs=0.01)  # the same file on both sides
