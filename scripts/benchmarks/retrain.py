@@ -173,7 +173,7 @@ def settings_of(world: World, server: TritonServer, arguments: argparse.Namespac
             f"url={server.url}",
             "rollout=direct",
             "due.every_h=20",
-            "window.min_rows=1500",
+            f"window.min_rows={min(1500, arguments.per_day // 2)}",
             "keep=3",
             "train.trainer.accelerator=cpu",
             f"train.trainer.max_epochs={arguments.epochs}",
