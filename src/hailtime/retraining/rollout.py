@@ -28,6 +28,7 @@ from hailtime.serving.switch import follow, settle
 log = logging.getLogger(__name__)
 
 HOUR_S = 3600
+PLAN_S = 10.0  # real seconds until every client has read the new plan: they look every 5 (plan_refresh_s)
 End = tuple[Literal["live", "refused", "rolled_back"], str]
 
 
@@ -95,7 +96,8 @@ class Introduction:
     def _watch(self) -> End:
         began = self.retraining.done("promote")
         assert began is not None
-        seen = self.retraining.step("watch", lambda: self._wait("watch", began["version"], began["at_s"]))
+        since_s = began["at_s"] + PLAN_S * clock.speed()
+        seen = self.retraining.step("watch", lambda: self._wait("watch", began["version"], since_s))
         if seen["verdict"] != "bad":
             return "live", seen["text"]
         why = f"live it fares worse: {seen['text']}"
@@ -108,10 +110,10 @@ class Introduction:
         rollout = self.settings.rollout
         until_s = since_s + HOUR_S * getattr(rollout, f"{stage}_h")
         percent = rollout.canary_percent if stage == "canary" else 100.0
-        source = LogSource(self.settings.log)
+        source, delay_s = LogSource(self.settings.log), self.settings.label_delay_s
         while True:
             now_s = clock.now()
-            seen: Look = look(source, self.champion, version, stage, since_s, now_s, percent)
+            seen: Look = look(source, self.champion, version, stage, since_s, now_s, percent, delay_s)
             said: Verdict = verdict(seen, rollout, stage, now_s >= until_s)
             if said.kind == "wait" and self._plan().versions.isdisjoint({version}):
                 said = Verdict("bad", "somebody else took it out of the plan")
