@@ -41,6 +41,7 @@ LINE = [
     ["serving"],
     ["client"],
     ["monitoring"],
+    ["example"],
 ]
 SHARED = {"errors", "clock", "schema", "rollout", "rule"}  # what the client may import beside its own
 
