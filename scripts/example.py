@@ -51,7 +51,9 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Run the example ride-hailing backend, on this machine only.")
     parser.add_argument("--triton", default="127.0.0.1:8001", metavar="HOST:PORT", help="who is asked")
     parser.add_argument("--run", type=Path, required=True, help="a run or prepared folder: which conditions to join")
-    parser.add_argument("--conditions", required=True, metavar="URL", help="sqlite:///FILE or postgresql://user@host/db")
+    parser.add_argument(
+        "--conditions", required=True, metavar="URL", help="sqlite:///FILE or postgresql://user@host/db"
+    )
     parser.add_argument("--log", type=Path, default=Path("predictions.sqlite"), help="the prediction log")
     parser.add_argument("--deadline-s", type=float, default=0.5, help="what one answer may take")
     parser.add_argument("--port", type=int, default=8000, help="0 picks a free one")

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 OWN, MONITORS = files("hailtime.example") / "page", files("hailtime.monitoring") / "page" / "files"
 SHARED = ("page.css", "parts.js", "icon.svg")  # the monitor's: one look for all pages
+ANSWERED = ("answered by triton", "answered by local", "answered by rule", "not answered")
 KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
@@ -111,7 +112,7 @@ class Backend:
     def city(self) -> dict[str, Any]:
         now_s = clock.now()
         self.rides.forget(now_s)
-        counts = {name: n for name, n in self.client.counts.items() if "answered" in name and "shadow" not in name}
+        counts = {name: self.client.counts[name] for name in ANSWERED}
         return {"counts": counts, **self.rides.told(now_s)}
 
 

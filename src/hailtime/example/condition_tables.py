@@ -1,12 +1,13 @@
 """The conditions that a backend joins, in a database: a SQLite file here, PostgreSQL where the URL says so.
 
-    tables = ConditionTables("sqlite:///conditions.sqlite")  # or postgresql://user@host/database, PGPASSWORD
-    tables.write({"weather": rows})                          # the feeds, as rows become known
-    Conditions.of_folder(run, tables.read)                   # the backend
+tables = ConditionTables("sqlite:///conditions.sqlite")  # or postgresql://user@host/database, PGPASSWORD
+tables.write({"weather": rows})                          # the feeds, as rows become known
+Conditions.of_folder(run, tables.read)                   # the backend
 """
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import polars as pl
 
@@ -19,7 +20,7 @@ except ImportError as error:
 
 log = logging.getLogger(__name__)
 
-_TYPES = {pl.Int64: sa.BigInteger, pl.Float64: sa.Double, pl.String: sa.Text}
+_TYPES: dict[pl.DataType, Any] = {pl.Int64(): sa.BigInteger, pl.Float64(): sa.Double, pl.String(): sa.Text}
 _BACK = ((sa.Integer, pl.Int64), (sa.Float, pl.Float64), (sa.Text, pl.String))  # a BigInteger is an Integer
 CLOSURES = "road_closures"
 
@@ -43,7 +44,7 @@ class ConditionTables:
         """Adds the rows, all in one transaction; a table is made with its first frame."""
         with self._engine.begin() as connection:
             for name, rows in tables.items():
-                columns = [sa.Column(c, _TYPES[kind.base_type()]) for c, kind in rows.schema.items()]  # type: ignore[index]
+                columns = [sa.Column[Any](column, _TYPES[kind]) for column, kind in rows.schema.items()]
                 table = sa.Table(name, sa.MetaData(), *columns)
                 table.create(connection, checkfirst=True)
                 if not rows.is_empty():

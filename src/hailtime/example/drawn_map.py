@@ -73,7 +73,8 @@ def _river() -> Places:
     east, north = np.linspace(-18, 18, 145), np.linspace(-18, 18, 1441)
     is_north = city_map.is_north(np.add.outer(1j * north, east).ravel()).reshape(len(north), len(east))
     river = east + 1j * north[is_north.argmax(axis=0)]
-    return np.asarray(river[np.abs(river) <= city_map.CITY_RADIUS_KM])
+    inside: Places = river[np.abs(river) <= city_map.CITY_RADIUS_KM]
+    return inside
 
 
 def _pair(place: complex) -> list[float]:

@@ -1,4 +1,4 @@
-"""The rides that are under way and those that came to an end: what the pages show. The prediction log has all of them."""
+"""The rides that are under way and those that ended: what the pages show. The prediction log has all of them."""
 
 from collections import deque
 from collections.abc import Iterable, Mapping

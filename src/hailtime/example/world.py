@@ -66,14 +66,16 @@ class World:
     def __init__(self, folder: Path, run: Path, playing: Playing) -> None:
         self.folder, self.run, self.playing = folder, run, playing
         self.repository, self.log = folder / "model_repository", folder / "predictions.sqlite"
+        self.store, self.retrainings = folder / "monitor.sqlite", folder / "retrain"
         self.conditions_url = f"sqlite:///{folder.absolute() / 'conditions.sqlite'}"
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
         """Everything but the city, which begins with `begin`."""
-        ports = {"grpc_port": 0, "metrics_port": 0}
         try:
-            self.triton = TritonServer(self.repository, **ports, log=self.folder / "triton.log").start()
+            self.triton = TritonServer(
+                self.repository, grpc_port=0, metrics_port=0, log=self.folder / "triton.log"
+            ).start()
             self._open.callback(self.triton.stop)
         except BaseException:
             self._open.close()
@@ -91,6 +93,11 @@ class World:
         os.environ[clock.VARIABLE] = str(now)
         self._open.callback(os.environ.pop, clock.VARIABLE, None)
 
+    @property
+    def pages(self) -> dict[str, str]:
+        """What to look at, by name."""
+        return {"rider": self.backend_url, "drivers": f"{self.backend_url}/driver", "monitor": self.monitor_url}
+
     def begin(self) -> None:
         """The city's time begins; then feeds, monitor, backend and city are there."""
         self.set_clock()
@@ -107,7 +114,7 @@ class World:
     def _monitor_settings(self) -> Path:
         """The shipped ones, for this place, with a look at the log each two seconds, which are minutes of the city."""
         settings = yaml.safe_load((ROOT / "configs" / "monitor.yaml").read_text())
-        places = {"log": self.log, "store": self.folder / "monitor.sqlite", "repository": self.repository}
+        places = {"log": self.log, "store": self.store, "repository": self.repository}
         settings |= {name: str(place.absolute()) for name, place in places.items()}
         settings |= {"alerts": str(ROOT / "configs" / "alerts.yaml"), "every_s": 2, "port": 0}
         (self.folder / "monitor.yaml").write_text(yaml.safe_dump(settings))
