@@ -37,7 +37,8 @@ def drawn_map() -> dict[str, Any]:
 
 
 def _outline(zone: int) -> Places:
-    outline, centres = _CIRCLE, city_map.zone_centres()
+    outline: Places = _CIRCLE
+    centres = city_map.zone_centres()
     for other in np.delete(centres, zone):
         outline = _cut(outline, (centres[zone] + other) / 2, other - centres[zone])
     return outline

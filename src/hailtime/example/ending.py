@@ -68,10 +68,10 @@ def story_table(summary: dict[str, Any]) -> None:
     for name, (words, mark) in chapters.items():
         figures = [f"{summary[f'{what}_{name}_s']:.1f}" for what in ("mae", "best_possible", "bias")]
         table.add_row(words, marks[mark], f"{summary[f'requests_{name}']:,}", *figures)
-    words = Table.grid(padding=(0, 3))
-    words.add_row("error after retraining", f"{summary['after_over_best_possible']:.3f} × best possible")
-    words.add_row("alert", f"{summary['minutes_to_alert']:.0f} min after the highway closed")
-    words.add_row("new model live", f"{summary['minutes_to_live']:.0f} min after the highway closed")
-    words.add_row("bad models stopped by", summary["bad_model_stopped_by"].replace("; ", "\n"))
-    words.add_row("requests", f"{summary['requests']:,}, failed {summary['failed']}")
-    console().print(table, words)
+    told = Table.grid(padding=(0, 3))
+    told.add_row("error after retraining", f"{summary['after_over_best_possible']:.3f} × best possible")
+    told.add_row("alert", f"{summary['minutes_to_alert']:.0f} min after the highway closed")
+    told.add_row("new model live", f"{summary['minutes_to_live']:.0f} min after the highway closed")
+    told.add_row("bad models stopped by", summary["bad_model_stopped_by"].replace("; ", "\n"))
+    told.add_row("requests", f"{summary['requests']:,}, failed {summary['failed']}")
+    console().print(table, told)
