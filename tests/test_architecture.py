@@ -41,6 +41,7 @@ LINE = [
     ["serving"],
     ["client"],
     ["monitoring"],
+    ["retraining"],
     ["example"],
 ]
 SHARED = {"errors", "clock", "schema", "rollout", "rule"}  # what the client may import beside its own

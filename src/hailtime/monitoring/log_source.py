@@ -4,15 +4,10 @@ Both have the same tables (`client/log_tables.py`). Read with ADBC, which hands 
 seconds, where rows as Python tuples take ten (measured).
 """
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from pathlib import Path
-from typing import Any
-
 import polars as pl
 
-from hailtime.errors import ConfigError, LogError
 from hailtime.monitoring.hours import HOUR_S
+from hailtime.sources.prediction_log import LogReader
 
 _COLUMNS = (
     "p.request_id, p.answered_at_us, p.requested_at_s, p.version, p.path, p.p10_s, p.p50_s, p.p90_s, p.latency_s, "
@@ -36,18 +31,12 @@ _TYPES: dict[str, type[pl.DataType]] = {
 }
 
 
-class LogSource:
+class LogSource(LogReader):
     """A prediction log to read, by path or by URL (`postgresql://...`). Every question opens it anew and only reads."""
-
-    def __init__(self, log: Path | str) -> None:
-        self._is_postgres = str(log).startswith(("postgresql://", "postgres://"))
-        self._where = str(log) if self._is_postgres else f"{Path(log).absolute().as_uri()}?mode=ro"
-        if not self._is_postgres and not Path(log).is_file():
-            raise ConfigError(f"the log to watch must be a prediction log or a postgresql:// URL, got {log}")
 
     def last_ids(self) -> tuple[int, int]:
         """The newest prediction's id and the newest actual's; 0 without any."""
-        row = self._frame(
+        row = self.frame(
             "SELECT (SELECT coalesce(max(id), 0) FROM predictions) AS predictions, "
             "(SELECT coalesce(max(id), 0) FROM actuals) AS actuals"
         ).row(0)
@@ -58,7 +47,7 @@ class LogSource:
         if after == (0, 0):
             return self._all_hours()
         hour = f"(p.requested_at_s / {HOUR_S}) * {HOUR_S} AS hour_s"
-        found = self._frame(
+        found = self.frame(
             f"SELECT {hour} FROM predictions p WHERE p.id > {after[0]} AND p.id <= {until[0]} GROUP BY 1 "
             f"UNION SELECT {hour} FROM actuals a JOIN predictions p ON p.request_id = a.request_id "
             f"WHERE a.id > {after[1]} AND a.id <= {until[1]} GROUP BY 1"
@@ -70,14 +59,14 @@ class LogSource:
         hours: list[int] = []
         while True:
             since_s = hours[-1] + HOUR_S if hours else -(2**62)
-            found = self._frame(f"SELECT min(requested_at_s) AS s FROM predictions WHERE requested_at_s >= {since_s}")
+            found = self.frame(f"SELECT min(requested_at_s) AS s FROM predictions WHERE requested_at_s >= {since_s}")
             if found["s"][0] is None:
                 return hours
             hours.append(int(found["s"][0]) // HOUR_S * HOUR_S)
 
     def unmatched_actuals(self, after: int, until: int) -> int:
         """How many actuals are of requests that the log never answered."""
-        found = self._frame(
+        found = self.frame(
             f"SELECT count(*) AS n FROM actuals a WHERE a.id > {after} AND a.id <= {until} "
             "AND NOT EXISTS (SELECT 1 FROM predictions p WHERE p.request_id = a.request_id)"
         )
@@ -90,6 +79,11 @@ class LogSource:
     def asked(self, from_s: float, to_s: float) -> pl.DataFrame:
         """Predictions of requests made in a span of UTC seconds, each with what is known of its end."""
         return self._rows(f"p.requested_at_s >= {from_s:.0f} AND p.requested_at_s < {to_s:.0f}")
+
+    def shadowed(self, from_s: float, to_s: float) -> pl.DataFrame:
+        """What a shadow version said to requests made in a span, each with what is known of its end."""
+        span = f"p.requested_at_s >= {from_s:.0f} AND p.requested_at_s < {to_s:.0f}"
+        return self._rows(span, "shadow_predictions")
 
     def arrived(self, from_s: float, to_s: float) -> pl.DataFrame:
         """Predictions of requests whose end was reported in a span of UTC seconds."""
@@ -108,38 +102,7 @@ class LogSource:
         )
         return rows.sort((pl.col("p50_s") - pl.col("pickup_time_s")).abs(), descending=True).head(n)
 
-    def _rows(self, which: str) -> pl.DataFrame:
-        return self._frame(
-            f"SELECT {_COLUMNS} FROM predictions p LEFT JOIN actuals a ON a.request_id = p.request_id WHERE {which}"
+    def _rows(self, which: str, table: str = "predictions") -> pl.DataFrame:
+        return self.frame(
+            f"SELECT {_COLUMNS} FROM {table} p LEFT JOIN actuals a ON a.request_id = p.request_id WHERE {which}"
         ).cast(_TYPES)  # type: ignore[arg-type]
-
-    def _frame(self, query: str) -> pl.DataFrame:
-        with self._connection() as connection, closing(connection.cursor()) as cursor:
-            if not self._is_postgres:
-                # who closes a file last holds it for a moment, and a backend may be that
-                cursor.execute("PRAGMA busy_timeout = 10000")
-                cursor.fetchall()
-            cursor.execute(query)
-            frame = pl.from_arrow(cursor.fetch_arrow_table())
-        assert isinstance(frame, pl.DataFrame)
-        return frame
-
-    @contextmanager
-    def _connection(self) -> Iterator[Any]:
-        try:
-            import adbc_driver_manager
-            import adbc_driver_postgresql.dbapi
-            import adbc_driver_sqlite.dbapi
-        except ImportError as error:
-            raise ConfigError("watching a log needs more packages: pip install 'hailtime[monitor]'") from error
-        driver = adbc_driver_postgresql.dbapi if self._is_postgres else adbc_driver_sqlite.dbapi
-        try:
-            with closing(driver.connect(self._where)) as connection:
-                yield connection
-        except adbc_driver_manager.Error as error:
-            raise LogError(f"the log at {_without_password(self._where)} cannot be read: {error}") from error
-
-
-def _without_password(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"

@@ -39,9 +39,14 @@ def publish(run: Path, repository: Path) -> int:
 
 
 def describe_run(run: Path) -> dict[str, Any]:
-    """Where a version comes from, for its manifest: the run, its data and its error on its own test part."""
+    """Where a version comes from, for its manifest: the run, its data and its error on its own test part.
+
+    The run of a retraining is called by the retraining's id, because each of them is a folder named `run`.
+    """
+    folder = run.resolve()
     return {
-        "run": run.resolve().name,
+        "run": folder.parent.name if folder.name == "run" else folder.name,
+        "folder": str(folder),
         "data_fingerprint": _entry(run / "export.json", "data_fingerprint"),
         "mae_s": _entry(run / "metrics.json", "network", "mae_s"),
     }

@@ -237,6 +237,27 @@ class TritonServer:
         return "\n".join((told or lines)[-n_lines:])
 
 
+def end_left_behind(repository: Path) -> int:
+    """Ends servers over this repository whose starter was killed, their backends' processes too; how many there were.
+
+    For a repository of one's own, which nobody else serves.
+    """
+    told, n = f"--model-repository={repository.absolute()}".encode(), 0
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:  # it ended meanwhile
+            continue
+        if told not in words:
+            continue
+        _kill_group(int(path.parent.name))
+        (server_id,) = (word.removeprefix(b"--id=").decode() for word in words if word.startswith(b"--id="))
+        for region in SHARED_MEMORY.glob(f"{server_id}*"):
+            region.unlink(missing_ok=True)
+        n += 1
+    return n
+
+
 def pick_ports(host: str, asked: Mapping[str, int]) -> dict[str, int]:
     """The ports to serve on, a free one where 0 is asked; ServerError for one that is taken."""
     held: list[socket.socket] = []

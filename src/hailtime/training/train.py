@@ -47,6 +47,7 @@ from hailtime.training.run_folder import (
     store_text,
 )
 from hailtime.training.streaming import sample
+from hailtime.training.warm_start import grown, start_from
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,8 @@ def train(config: DictConfig, folder: Path, callbacks: Sequence[Callback] = ()) 
     spec = FeatureSpec.load(folder / "features.json")
     data = PreparedData(prepared, spec, seed=config.seed, n_ranks=trainer.world_size, **config.data)
     network = build_network(config, spec)
+    if config.warm_start is not None:
+        start_from(network, Path(config.warm_start), spec)
     compile_network(network, config.compile)
     module = PickupTimeModule(
         network,
@@ -171,7 +174,10 @@ def _freeze(config: DictConfig, folder: Path) -> None:
         return
     rows = sample(prepared, "train")
     log.info("fit features on %d rows", len(rows))
-    freeze(config, prepared, fit_features(prepared.schema, rows, **config.features), folder)
+    spec = fit_features(prepared.schema, rows, **config.features)
+    if config.warm_start is not None:
+        spec = grown(FeatureSpec.load(Path(config.warm_start) / "features.json"), spec)
+    freeze(config, prepared, spec, folder)
 
 
 def _finish(config: DictConfig, folder: Path, data: PreparedData, network: nn.Module, checkpoints: Checkpoints) -> None:
