@@ -47,7 +47,7 @@ def main() -> None:
     playing = Playing(arguments.speed, arguments.requests_a_day)
     with (
         World(folder, run, playing) as world,
-        running(("-m", "hailtime.example.bad_model", bad), folder / "bad.log", nice=19),
+        running(("-m", "hailtime.example.bad_model", bad), folder / "bad.log", is_training=True),
     ):
         world.set_clock(before_s=DAY_S)  # it went live the day before
         deploy(run, world.repository, world.triton.url, why="trained on the winter")

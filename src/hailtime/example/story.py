@@ -23,8 +23,15 @@ from hailtime.example.bad_model import TOO_SHORT, scaled
 from hailtime.example.watching import MINUTE_S, Watching, made_s
 from hailtime.example.world import ROOT, World, running
 
-NICE = 10  # training gives way to serving: here they share two cores
 REFUSED, TRIES = 10, 3  # the exit status of a retraining whose challenger was refused; how often it may be
+
+
+RETRAIN = {  # what fits a story of hours in place of days
+    "label_delay_s": 1500,  # P99 of the waits is 19 minutes
+    "window.alert_lag_min": 34,  # the alert looks at half an hour, and then comes when it is so
+    "due.pause_h": 0,
+    "rollout.poll_s": 120,  # two real seconds: a look compares thousands of answers
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class Chapters:
     after: float = 100
     bad: float = 180
     end: float = 35
-    retrain: Mapping[str, Any] = field(default_factory=dict)
+    retrain: Mapping[str, Any] = field(default_factory=lambda: RETRAIN)
 
 
 class Story(Watching):
@@ -73,7 +80,7 @@ class Story(Watching):
             self.wait(self.chapters.learn)
             command = ("scripts/retrain.py", "--config", self._retrain_settings(), "--because", because)
             self.mark("retraining", f"python {shlex.join(map(str, command))}")
-            with running(command, output, NICE) as process:
+            with running(command, output, is_training=True) as process:
                 self.until(lambda: process.poll() is not None, self.chapters.live, "the end of the retraining")
             if process.returncode != REFUSED:
                 break
