@@ -91,7 +91,7 @@ def test_a_click_on_the_map_moves_the_pin_and_the_answer_is_for_there(chromium, 
         box = page.locator("#map").bounding_box()
         page.mouse.click(box["x"] + box["width"] * 0.79, box["y"] + box["height"] * 0.71)
         assert "Airport" in page.locator("#where").inner_text()
-        page.get_by_text("XL").click()
+        page.get_by_role("radio", name="XL").check()
         ask(page)
         assert page.locator("#answer .about").inner_text().startswith("about ")
         assert "8 in 10 times between" in page.locator("#answer .between").inner_text()

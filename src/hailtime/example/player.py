@@ -68,6 +68,7 @@ class Player:
     def close(self) -> None:
         self._stop.set()
         self._thread.join(DEADLINE_S)
+        self._backend.close()
 
     @property
     def is_playing(self) -> bool:
@@ -167,6 +168,9 @@ class _Caller:
     def __init__(self, url: str) -> None:
         place = urlsplit(url)
         self._connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=DEADLINE_S)
+
+    def close(self) -> None:
+        self._connection.close()
 
     def get(self, path: str) -> Any:
         return self._call("GET", path, None)

@@ -88,10 +88,10 @@ export class CityMap {
     box.append(this.svg);
   }
   names() {
-    const shown = ["Old Town", "Airport", "Stadium", "University", "Northfield", "Lakeside", "Willow Bend", "Summit",
-      "Central Station", "West Docks", "Quarry Hill", "Beacon Hill", "Garden District", "Outer Harbour", "Marsh End"];
-    return this.drawn.zones.filter((zone) => shown.includes(zone.name)).map((zone) =>
-      shape("text", { class: "name", x: zone.centre[0], y: -zone.centre[1] }, zone.name));
+    const major = ["Old Town", "Airport", "Stadium", "West Docks", "Beacon Hill", "Northfield", "Marsh End"];
+    const minor = ["University", "Lakeside", "Willow Bend", "Summit", "Central Station", "Quarry Hill", "Garden District", "Outer Harbour"];
+    return this.drawn.zones.filter((zone) => [...major, ...minor].includes(zone.name)).map((zone) =>
+      shape("text", { class: `name${minor.includes(zone.name) ? " minor" : ""}`, x: zone.centre[0], y: -zone.centre[1] }, zone.name));
   }
   /** Degrees to kilometres east and north. */
   place(lat, lon) {
