@@ -1,7 +1,5 @@
-"""A small city whose live model can be retrained, made once: a run, a log of what was asked of it, a repository.
-
-The run is trained on the first weeks; the log holds some days after that, in which the highway is closed from the
-second day on. Everything is small, so that a whole retraining takes seconds.
+"""A small city whose live model can be retrained: the small run of all tests, and a log of later days on which pickups
+take longer than that model was taught, so that a challenger has something to learn in seconds.
 """
 
 import json
@@ -13,20 +11,15 @@ import numpy as np
 import polars as pl
 
 from hailtime.client.log_tables import INSERT, INSERT_ACTUAL, LogFile, transaction
-from hailtime.evaluate import evaluate
-from hailtime.export import export
 from hailtime.preparation.join import join_conditions
 from hailtime.retraining.champion import answers
 from hailtime.retraining.settings import RetrainSettings
 from hailtime.schema import Schema
 from hailtime.sources.simulated_city import load
-from hailtime.training.train import train
-from tests.conftest import small_config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-START, DAYS, N = "2026-03-02", 12, 9000  # the first 9 days are the live model's
-CLOSED_FROM = "2026-03-12"
-LOG_FROM, LOG_DAYS = "2026-03-11", 3
+START, DAYS, N = "2026-04-06", 2, 3000  # after the small run's last day
+LONGER_S = 150.0
 JOINS = {
     "weather": {"key": None, "freshness_h": 3},
     "traffic": {"key": "pickup_zone", "freshness_h": 2},
@@ -36,7 +29,7 @@ JOINS = {
 
 @dataclass(frozen=True)
 class Town:
-    """The live model's run, its later requests with what became of them, and the moment after the last one."""
+    """The live model's run, later requests with what became of them, and a moment after the last one."""
 
     run: Path
     schema: Schema
@@ -44,32 +37,18 @@ class Town:
     now_s: float
 
 
-def make_town(folder: Path) -> Town:
-    """Trained and exported; `rows` are prepared rows of the days after."""
-    config = small_config(
-        folder / "prepared",
-        f"source.load.start={START}",
-        "source.load.days=9",
-        "source.load.n_requests=6750",
-        "trainer.max_epochs=4",
-        "optimizer.lr=3e-3",
-    )
-    run = train(config, folder / "first")
-    evaluate(run.folder, against=())
-    export(run.folder)
-    rows = asked_rows(run.schema)
-    return Town(run.folder, run.schema, rows, float(rows["requested_at"].max()) / 1e6 + 7200)
+def make_town(run: Path) -> Town:
+    schema = Schema.from_json((run / "schema.json").read_text())
+    raw = load(N, START, DAYS, seed=7, dirt=0.0)
+    joined = join_conditions(raw.table().sort("requested_at"), raw.conditions, schema, JOINS)
+    seconds = (pl.col("arrived_at") - pl.col("requested_at")) / 1e6
+    rows = joined.with_columns(seconds.alias(schema.target)).select(column.name for column in schema.columns)
+    return Town(run, schema, longer(rows, LONGER_S), float(rows["requested_at"].max()) / 1e6 + 7200)
 
 
-def asked_rows(schema: Schema, closed: bool = True) -> pl.DataFrame:
-    """What was asked in the days of the log, with the joined columns and what happened."""
-    scenarios = [{"kind": "closure", "from": CLOSED_FROM}] if closed else []
-    raw = load(N, START, DAYS, seed=7, dirt=0.0, scenarios=scenarios)
-    begins = pl.datetime(2026, 3, 11, time_zone="America/New_York").dt.timestamp("us")
-    trips = raw.table().filter(pl.col("requested_at") >= begins).sort("requested_at")
-    joined = join_conditions(trips, raw.conditions, schema, JOINS)
-    target = (pl.col("arrived_at") - pl.col("requested_at")) / 1e6
-    return joined.with_columns(target.alias(schema.target)).select(column.name for column in schema.columns)
+def longer(rows: pl.DataFrame, seconds: float) -> pl.DataFrame:
+    """The same requests, whose pickups took so much longer."""
+    return rows.with_columns(pickup_time_s=np.minimum(rows["pickup_time_s"].to_numpy() + seconds, 7000.0))
 
 
 def write_log(path: Path, town: Town, rows: pl.DataFrame, version: int = 1, table: str = "predictions") -> None:
@@ -88,7 +67,7 @@ def write_log(path: Path, town: Town, rows: pl.DataFrame, version: int = 1, tabl
 
 
 def town_settings(folder: Path, url: str = "127.0.0.1:1", *changes: str) -> RetrainSettings:
-    """The settings as they are shipped, for such a town: everything in one folder, a direct rollout."""
+    """The settings as they are shipped, everything in one folder, with a direct rollout and little training."""
     return RetrainSettings.read(
         CONFIGS / "retrain.yaml",
         [
@@ -99,15 +78,12 @@ def town_settings(folder: Path, url: str = "127.0.0.1:1", *changes: str) -> Retr
             f"url={url}",
             "rollout=direct",
             "window.min_rows=500",
-            "train.trainer.max_epochs=3",
+            "gates.coverage=[0.5, 1.0]",
+            "train.trainer.max_epochs=2",
             "train.trainer.accelerator=cpu",
-            "train.optimizer.lr=2e-3",
-            "train.data.batch_size=128",
+            "train.optimizer.lr=1e-2",
+            "window.old_per_new=0",
+            "train.data.batch_size=256",
             *changes,
         ],
     )
-
-
-def seconds_worse(rows: pl.DataFrame, seconds: float) -> pl.DataFrame:
-    """The same rows, whose pickups took so much longer."""
-    return rows.with_columns(pickup_time_s=np.minimum(rows["pickup_time_s"] + seconds, 7000.0))

@@ -28,12 +28,12 @@ Stage = Literal["shadow", "canary", "watch"]
 class Look:
     """What is known at a moment.
 
-    - asked: answers it gave; expected: that it should have given
+    - answered: what it answered (when watched: not by a fallback); expected: what it should have
     - rows: of those whose end is known; difference: on them, new minus old
     - latency_ms, old_latency_ms: medians; None without any
     """
 
-    asked: int
+    answered: int
     expected: float
     rows: int
     difference: Difference | None
@@ -60,21 +60,24 @@ def look(
     ours = log.shadowed(from_s, to_s) if stage == "shadow" else said
     ours = ours.filter((pl.col("version") == str(version)) & (pl.col("path") == "triton"))
     first_s = ours["requested_at_s"].min() if len(ours) else from_s
-    expected = said.filter(pl.col("requested_at_s") >= first_s).height * percent / 100
+    since = said if stage == "watch" else said.filter(pl.col("requested_at_s") >= first_s)
+    expected = since.height * percent / 100
+    # once everybody has it, what did not come from it came from a fallback; clients may have the old plan for a moment
+    answered = said.filter(pl.col("path") == "triton").height if stage == "watch" else len(ours)
     others = said if stage != "watch" else log.asked(from_s - DAY_S, from_s)
     others = others.filter((pl.col("version") == str(old.version)) & (pl.col("path") == "triton"))
     ended = ours.filter(pl.col("pickup_time_s").is_not_null() & pl.col("features").is_not_null())
-    return Look(len(ours), expected, len(ended), _difference(ended, old), _latency_ms(ours), _latency_ms(others))
+    return Look(answered, expected, len(ended), _difference(ended, old), _latency_ms(ours), _latency_ms(others))
 
 
 def verdict(seen: Look, settings: RolloutSettings, stage: Stage, is_over: bool) -> Verdict:
     """What a look says. Neutral by the end of a stage is good: the gates have found it better on earlier rows."""
     least_share = 1 - settings.failed if stage == "watch" else HALF
-    if seen.expected >= settings.min_rows and seen.asked < least_share * seen.expected:
+    if seen.expected >= settings.min_rows and seen.answered < least_share * seen.expected:
         return Verdict(
-            "bad", f"it answered {seen.asked:,} of {seen.expected:,.0f} requests, {least_share:.0%} are needed"
+            "bad", f"it answered {seen.answered:,} of {seen.expected:,.0f} requests, {least_share:.0%} are needed"
         )
-    if seen.asked >= settings.min_rows and seen.latency_ms is not None and seen.old_latency_ms is not None:
+    if seen.answered >= settings.min_rows and seen.latency_ms is not None and seen.old_latency_ms is not None:
         limit_ms = settings.latency_ratio * seen.old_latency_ms + settings.latency_slack_ms
         if seen.latency_ms > limit_ms:
             old_ms = f"the old version {seen.old_latency_ms:.1f} ms"

@@ -21,7 +21,11 @@ from hailtime.sources import RawData
 
 
 class LogReader:
-    """A prediction log to read, by path or by URL (`postgresql://...`). Every question opens it anew and only reads."""
+    """A prediction log to read, by path or by URL (`postgresql://...`). Every question opens it anew and only reads.
+
+    Not in the process that writes the file: ADBC brings a SQLite of its own, and two in one process undo each other's
+    locks (seen: a bus error).
+    """
 
     def __init__(self, log: Path | str) -> None:
         self._is_postgres = str(log).startswith(("postgresql://", "postgres://"))
