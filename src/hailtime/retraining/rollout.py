@@ -26,6 +26,7 @@ from hailtime.serving.rollback import rollback
 log = logging.getLogger(__name__)
 
 HOUR_S = 3600
+PLAN_S = 10.0  # real seconds until every client has read the new plan: they look every 5 (plan_refresh_s)
 End = tuple[Literal["live", "refused", "rolled_back"], str]
 
 
@@ -89,7 +90,8 @@ class Introduction:
     def _watch(self) -> End:
         began = self.retraining.done("promote")
         assert began is not None
-        seen = self.retraining.step("watch", lambda: self._wait("watch", began["version"], began["at_s"]))
+        since_s = began["at_s"] + PLAN_S * clock.speed()
+        seen = self.retraining.step("watch", lambda: self._wait("watch", began["version"], since_s))
         if seen["verdict"] != "bad":
             return "live", seen["text"]
         why = f"live it fares worse: {seen['text']}"

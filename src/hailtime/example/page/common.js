@@ -120,9 +120,9 @@ export class CityMap {
     if (text === this.shut) return;
     this.shut = text;
     const points = places.map(([lat, lon]) => this.place(lat, lon));
-    const middle = points[Math.floor(points.length / 2)];
+    const beside = points[Math.floor(points.length * 0.8)];
     this.closed.replaceChildren(...(points.length < 2 ? [] : [
       shape("path", { class: "closed-under", d: line(points) }), shape("path", { class: "closed", d: line(points) }),
-      shape("text", { class: "name shut", x: middle[0] + 1.6, y: -middle[1] + 1.5 }, "closed")]));
+      shape("text", { class: "name shut", x: beside[0] - 1.7, y: -beside[1] - 0.6 }, "closed")]));
   }
 }
