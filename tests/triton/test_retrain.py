@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -10,13 +11,17 @@ from pathlib import Path
 import pytest
 
 from hailtime import clock
+from hailtime.errors import DeployError
 from hailtime.locking import locked
 from hailtime.retraining.retrain import Busy, retrain
 from hailtime.retraining.settings import RetrainSettings
+from hailtime.retraining.state import retrainings
 from hailtime.rollout import Rollout
-from hailtime.serving.config_file import read_served
+from hailtime.schema import Schema
+from hailtime.serving.config_file import read_served, write_config
 from hailtime.serving.deploy import deploy
 from hailtime.serving.history import read_history
+from hailtime.serving.repository import publish
 from tests.retrained_city import CONFIGS, longer, make_town, town_settings, write_log
 from tests.triton.asking import served_plan
 
@@ -30,6 +35,36 @@ STAGES = ("rollout.shadow_h=9", "rollout.canary_h=9", "rollout.watch_h=9", "roll
 @pytest.fixture(scope="session")
 def town(small_run):
     return make_town(small_run.folder)
+
+
+@pytest.fixture(scope="session")
+def judged(town, tmp_path_factory):
+    """A retraining that has passed its gates, and found no server to roll out to."""
+    folder = tmp_path_factory.mktemp("judged")
+    offline_repository(folder / "models", town.run)
+    write_log(folder / "log.sqlite", town, town.rows)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(DeployError, match="needs a running server"):
+        patch.setenv(clock.VARIABLE, str(clock.Played(town.now_s, 1, time.time())))
+        retrain(town_settings(folder), because="a test")
+    (one,) = retrainings(folder / "retrain")
+    assert list(one.state["steps"]) == ["data", "train", "judge", "gates"]
+    return one
+
+
+def offline_repository(models, run):
+    """Version 1 as a deployment leaves it, without a server."""
+    models.mkdir()
+    version = publish(run, models)
+    schema = Schema.from_json((run / "schema.json").read_text())
+    (models / "pickup_eta" / "config.pbtxt").write_text(write_config(schema, (version,), Rollout(version)))
+
+
+def goes_on(judged, settings):
+    """What becomes of that retraining in another place, from its rollout on."""
+    folder = shutil.copytree(judged.folder, Path(settings.folder) / judged.id)
+    state = {**judged.state, "settings": settings.to_dict(), "began_at_s": clock.now()}
+    (folder / "state.json").write_text(json.dumps(state))
+    return retrain(settings)
 
 
 @pytest.fixture
@@ -96,11 +131,11 @@ print(asked, failed)
 """
 
 
-def test_the_better_challenger_goes_live_by_shadow_and_canary(live, town, tmp_path):
+def test_the_better_challenger_goes_live_by_shadow_and_canary(live, judged, town, tmp_path):
     settings = town_settings(tmp_path, live.url, "rollout.stages=[shadow, canary, watch]", *STAGES)
     riders = Riders(live.url, tmp_path / "log.sqlite", town.rows, town.schema)
     with riders:
-        outcome = retrain(settings, because="a test")
+        outcome = goes_on(judged, settings)
     assert (outcome.kind, outcome.exit_code) == ("live", 0), outcome.why
     assert riders.failed == 0
     assert served_plan(live.url)[1]["stable"] == 2
@@ -129,12 +164,12 @@ def test_a_challenger_that_learnt_nothing_is_refused_and_the_reason_kept(live, t
     assert "Refused" in (outcome.folder / "report.html").read_text()
 
 
-def test_a_promoted_version_that_fares_worse_live_is_rolled_back(live, town, tmp_path):
+def test_a_promoted_version_that_fares_worse_live_is_rolled_back(live, judged, town, tmp_path):
     """It learnt that pickups take longer; as soon as it is live, they do not any more."""
     settings = town_settings(tmp_path, live.url, "rollout.stages=[watch]", *STAGES)
     riders = Riders(live.url, tmp_path / "log.sqlite", longer(town.rows, -150.0), town.schema)
     with riders:
-        outcome = retrain(settings, because="a test")
+        outcome = goes_on(judged, settings)
     assert (outcome.kind, outcome.exit_code) == ("rolled_back", 11)
     assert "live error is too large" in outcome.why
     assert riders.failed == 0
@@ -142,10 +177,10 @@ def test_a_promoted_version_that_fares_worse_live_is_rolled_back(live, town, tmp
     assert [change.action for change in read_history(tmp_path / "models")] == ["deploy", "deploy", "rollback"]
 
 
-def test_a_shadow_that_fares_worse_is_heard_by_nobody(live, town, tmp_path):
+def test_a_shadow_that_fares_worse_is_heard_by_nobody(live, judged, town, tmp_path):
     settings = town_settings(tmp_path, live.url, "rollout.stages=[shadow, canary]", *STAGES)
     with Riders(live.url, tmp_path / "log.sqlite", longer(town.rows, -150.0), town.schema):
-        outcome = retrain(settings, because="a test")
+        outcome = goes_on(judged, settings)
     assert outcome.exit_code == 10
     assert [change.action for change in read_history(tmp_path / "models")] == ["deploy", "shadow", "abort"]
 
