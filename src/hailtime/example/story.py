@@ -31,6 +31,7 @@ RETRAIN = {  # what fits a story of hours in place of days
     "window.alert_lag_min": 44,  # the alerts look at half an hour, and the last of them comes so much later
     "gap_s": 60,  # of a log of hours, ten minutes before each part would be too much
     "due.pause_h": 0,
+    "gates.slice_rows": 400,  # of the half hour that it is judged by, a zone has a hundred: one long ride decides
     "rollout.poll_s": 120,  # two real seconds: a look compares thousands of answers
 }
 
