@@ -27,7 +27,7 @@ REFUSED, TRIES = 10, 3  # the exit status of a retraining whose challenger was r
 
 
 RETRAIN = {  # what fits a story of hours in place of days
-    "label_delay_s": 1500,  # P99 of the waits is 19 minutes
+    "label_delay_s": 1200,  # P99 of the waits is 19 minutes
     "window.alert_lag_min": 44,  # the alerts look at half an hour, and the last of them comes so much later
     "gap_s": 60,  # of a log of hours, ten minutes before each part would be too much
     "due.pause_h": 0,

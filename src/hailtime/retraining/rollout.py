@@ -104,10 +104,10 @@ class Introduction:
         rollout = self.settings.rollout
         until_s = since_s + HOUR_S * getattr(rollout, f"{stage}_h")
         percent = rollout.canary_percent if stage == "canary" else 100.0
-        source = LogSource(self.settings.log)
+        source, delay_s = LogSource(self.settings.log), self.settings.label_delay_s
         while True:
             now_s = clock.now()
-            seen: Look = look(source, self.champion, version, stage, since_s, now_s, percent)
+            seen: Look = look(source, self.champion, version, stage, since_s, now_s, percent, delay_s)
             said: Verdict = verdict(seen, rollout, stage, now_s >= until_s)
             if said.kind == "wait" and self._plan().versions.isdisjoint({version}):
                 said = Verdict("bad", "somebody else took it out of the plan")
