@@ -25,12 +25,12 @@ SHOWN = {  # what the picture calls the marks
 def sum_up(story: Story) -> dict[str, Any]:
     """Windows are by when a ride was asked for, and of the version that answered everybody then."""
     at, world = story.marks, story.world
-    first, second = (str(story.stable(at[name] + 1)) for name in ("closed", "live"))
+    first, second, bad = (str(story.stable(at[name] + 1)) for name in ("closed", "live", "bad live"))
     windows = {
         "before": Window(at["begun"], at["closed"], first),
         "closed": Window(at["closed"], at["live"], first),
         "after": Window(at["live"], at["bad"], second),
-        "bad": Window(at["bad"], at["stopped"]),
+        "bad": Window(at["bad"], at["stopped"], bad),
     }
     truth = world.player.truth()
     found = {name: errors(answers(world.log, truth, window)) for name, window in windows.items()}
@@ -41,7 +41,7 @@ def sum_up(story: Story) -> dict[str, Any]:
         **{f"requests_{name}": one["requests"] for name, one in found.items()},
         "after_over_best_possible": round(found["after"]["mae_s"] / found["after"]["best_possible_s"], 3),
         **{f"minutes_to_{name}": round((at[name] - at["closed"]) / MINUTE_S, 1) for name in ("alert", "live")},
-        "minutes_bad_model": round((at["stopped"] - at["bad"]) / MINUTE_S, 1),
+        "minutes_bad_model": round((at["stopped"] - at["bad live"]) / MINUTE_S, 1),
         "requests": sum(world.player.counts.values()),
         "failed": world.player.n_failed,
         "answered_by": dict(world.player.counts),

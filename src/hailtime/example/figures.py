@@ -61,6 +61,8 @@ def draw(rows: pl.DataFrame, marks: Sequence[tuple[float, str]], headline: str, 
     with mpl.rc_context({"font.size": 9, "axes.titlesize": 11}):
         figure = Figure(figsize=(10.4, 5.0), dpi=110, layout="constrained")
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    for one in (top, bottom):
+        one.spines[["top", "right"]].set_visible(False)
     top.fill_between(hours, points["best_s"], points["error_s"], color=ORANGE, alpha=0.15, linewidth=0)
     top.plot(hours, points["error_s"], color=BLUE, linewidth=2, label="served model")
     top.plot(hours, points["best_s"], color=GREY, linewidth=1.2, label="best possible: only the city's own noise")
@@ -82,7 +84,10 @@ def _mark(axes: Sequence[Axes], marks: Sequence[tuple[float, str]]) -> None:
             one.axvline(_hours(at_s), color=GREY, linewidth=0.8, linestyle=":")
         where, axis = (_hours(at_s), 0.99 - 0.07 * (place % 3)), axes[0].get_xaxis_transform()
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
-        axes[0].annotate(words, where, (3, 0), axis, "offset points", va="top", fontsize=8.5, bbox=box)
+        is_left = place == len(marks) - 1  # of the last line, so that its words stay in the picture
+        side = (-3, 0) if is_left else (3, 0)
+        how: dict[str, Any] = {"va": "top", "ha": "right" if is_left else "left", "fontsize": 8.5, "bbox": box}
+        axes[0].annotate(words, where, side, axis, "offset points", **how)
 
 
 def _hours(at_s: float) -> float:
