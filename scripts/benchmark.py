@@ -21,7 +21,7 @@ from typing import Any
 from hailtime.errors import HailtimeError
 
 PAGE = Path("docs/benchmarks.md")
-SUBJECTS = ("alerts", "engines", "faults", "gpu", "monitor", "page", "prepare", "serve", "soak", "train")
+SUBJECTS = ("alerts", "engines", "faults", "gpu", "monitor", "page", "prepare", "retrain", "serve", "soak", "train")
 
 
 def main() -> None:

@@ -82,9 +82,7 @@ def sanity_gate(ask: Any, schema: Schema, rows: pl.DataFrame, settings: GateSett
     where the settings say that it must be.
     """
     wrong = [*_implausible(ask, schema, rows), *_not_longer(ask, schema, rows, settings.sanity)]
-    text = (
-        "; ".join(wrong) or f"plausible at every limit, and {len(settings.sanity)} changes make it longer as they must"
-    )
+    text = "; ".join(wrong) or f"plausible at every limit; changes that must make it longer do ({len(settings.sanity)})"
     return GateResult("sanity", not wrong, float(len(wrong)), 0.0, text)
 
 

@@ -32,7 +32,7 @@ def page(state: Mapping[str, Any]) -> str:
     """The whole page as HTML."""
     outcome, steps = state["outcome"], state["steps"]
     parts = [
-        f'<p class="eyebrow">Retraining <b>{escape(state["id"])}</b>, because of {escape(state["because"])}</p>',
+        f'<p class="eyebrow">Retraining <b>{escape(state["id"])}</b>: {escape(state["because"])}</p>',
         f"<h1>{escape(WORDS[outcome['kind']])}</h1><p>{escape(outcome['why'])}</p>",
         _error(steps["judge"]) if "judge" in steps else "",
         _gates(steps["gates"]["gates"]) if "gates" in steps else "",

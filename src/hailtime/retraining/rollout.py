@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from hailtime import clock
 from hailtime.errors import DeployError
+from hailtime.locking import locked
 from hailtime.monitoring.log_source import LogSource
 from hailtime.retraining.champion import Champion
 from hailtime.retraining.live import Look, Stage, Verdict, look, verdict
@@ -19,9 +20,10 @@ from hailtime.serving.config_file import read_served
 from hailtime.serving.control import TritonControl
 from hailtime.serving.deploy import FOR_ALL, Aim, abort, activate, aim_candidate, deploy, promote
 from hailtime.serving.history import read_history
-from hailtime.serving.places import present_versions, version_folder
+from hailtime.serving.places import LOCK, present_versions, version_folder
 from hailtime.serving.repository import read_origin
 from hailtime.serving.rollback import rollback
+from hailtime.serving.switch import follow, settle
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +41,8 @@ class Introduction:
 
     def run(self) -> End:
         """From wherever it stands to its end. DeployError when the server does not answer: try again later."""
-        with TritonControl(self.settings.url, self.repository):
-            pass
+        with TritonControl(self.settings.url, self.repository) as control, locked(self.repository / LOCK, DeployError):
+            follow(self.repository, control, settle(self.repository))  # what somebody left who was killed
         for stage in ("shadow", "canary"):
             if stage in self.settings.rollout.stages:
                 end = self._trial(stage)
@@ -50,7 +52,11 @@ class Introduction:
             self.retraining.step("promote", self._promote)
         except _Ended as ended:
             return ended.end
-        return self._watch() if "watch" in self.settings.rollout.stages else ("live", "live, not watched")
+        return (
+            self._watch()
+            if "watch" in self.settings.rollout.stages
+            else ("live", "for everybody at once, and not watched")
+        )
 
     def _trial(self, stage: Literal["shadow", "canary"]) -> End | None:
         """A shadow or a canary; None when it may go on."""
