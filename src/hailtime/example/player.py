@@ -27,7 +27,7 @@ from hailtime.sources.city_live import LiveCity, Moment
 
 log = logging.getLogger(__name__)
 
-STEP_S = 10.0
+STEP_S = 1 / 6  # real seconds between two moments: ten seconds of a city that is played 60 times as fast
 HISTORY_S = 24 * 3600  # of conditions, from before the first request
 GIVES_UP = 40  # one rider of so many, who waits GIVES_UP_S or longer, cancels half way (a guess)
 GIVES_UP_S = 120.0
@@ -84,8 +84,9 @@ class Player:
         return pl.concat(self._truth).select("request_id", "pickup_time_s", "true_median_s")
 
     def _play(self) -> None:
-        to_s = self.live.city.span_s[1] - STEP_S
-        for moment in self.live.play(self.now_s, to_s, 1.0, STEP_S, now=clock.now, sleep=clock.sleep):
+        step_s = STEP_S * clock.speed()
+        to_s = self.live.city.span_s[1] - step_s
+        for moment in self.live.play(self.now_s, to_s, 1.0, step_s, now=clock.now, sleep=clock.sleep):
             if self._stop.is_set():
                 return
             try:
