@@ -12,9 +12,7 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
-from hailtime import clock
 from hailtime.client import AsyncEtaClient, PredictionLog
-from hailtime.conditions import Conditions
 from hailtime.errors import ConfigError
 from hailtime.report import run_script
 
@@ -38,9 +36,7 @@ def main() -> None:
         )
 
     tables = ConditionTables(arguments.conditions)
-    # as often in the city's time as a quarter of a minute is in ours
-    conditions = Conditions.of_folder(arguments.run, tables.read, refresh_s=max(15 / clock.speed(), 0.5))
-    backend = Backend(make_client, PredictionLog(arguments.log, "all"), conditions, tables, arguments.monitor)
+    backend = Backend(make_client, PredictionLog(arguments.log, "all"), arguments.run, tables, arguments.monitor)
     listening = socket.create_server(("127.0.0.1", arguments.port))
     print(f"the pages: http://127.0.0.1:{listening.getsockname()[1]}  (Ctrl-C ends it)", flush=True)
     with suppress(KeyboardInterrupt):  # which uvicorn raises again when it has ended in order

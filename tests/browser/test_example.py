@@ -10,7 +10,6 @@ import pytest
 
 from hailtime import clock
 from hailtime.client import AsyncEtaClient, PredictionLog
-from hailtime.conditions import Conditions
 from hailtime.example.backend import Backend, make_app
 from hailtime.example.condition_tables import ConditionTables
 from hailtime.example.player import Player, write_history
@@ -47,7 +46,7 @@ def city(triton, small_run, tmp_path_factory):
     backend = Backend(
         lambda log: AsyncEtaClient(triton.url, 5.0, batch_wait_s=0.005, log=log),
         PredictionLog(folder / "log.sqlite", "all"),
-        Conditions.of_folder(small_run.folder, tables.read, refresh_s=0.5),
+        small_run.folder,
         tables,
         "http://127.0.0.1:1/",
     )

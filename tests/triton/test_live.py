@@ -23,7 +23,7 @@ pytestmark = pytest.mark.triton
 DAY_S = 86_400
 SHORT = Chapters(
     quiet=40,
-    learn=90,
+    learn=80,
     live=1200,
     retrain=RETRAIN | {"rollout.poll_s": 480, "rollout.rows": 300, "train.data.batch_size": 128},
 )
@@ -33,9 +33,9 @@ SHORT = Chapters(
 def first_run(tmp_path_factory):
     """Good enough that a closed highway stands out."""
     folder = tmp_path_factory.mktemp("first")
-    overrides = ["experiment=smoke", f"prepared={folder / 'data'}", "run_name=first", "source.load.n_requests=24000"]
+    overrides = ["experiment=smoke", f"prepared={folder / 'data'}", "run_name=first", "source.load.n_requests=20000"]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose("train", overrides=[*overrides, "trainer.max_epochs=6"])
+        config = compose("train", overrides=[*overrides, "trainer.max_epochs=5"])
     train(config, folder / "run")
     evaluate(folder / "run", against=("rule",))
     export(folder / "run")

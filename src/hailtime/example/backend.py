@@ -1,6 +1,6 @@
 """The example backend: riders ask, the client answers, ends are told; and two pages to look at.
 
-    app = make_app(Backend(client, log, conditions, tables, started_with))
+    app = make_app(Backend(make_client, log, run, tables))
     uvicorn.run(app)  # or: python scripts/example.py
 
 What a backend of one's own copies is `Backend.ask`: the request with its conditions, through the client, into the log.
@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -53,19 +54,25 @@ class End(BaseModel):
 
 
 class Backend:
-    """What answers. `make_client` is called within the event loop, to which the client then belongs."""
+    """What answers.
+
+    - make_client: called within the event loop, to which the client then belongs
+    - run: a run or prepared folder, for which conditions to join
+    """
 
     def __init__(
         self,
         make_client: Callable[[PredictionLog], AsyncEtaClient],
         log: PredictionLog,
-        conditions: Conditions,
+        run: Path,
         tables: ConditionTables,
         monitor_url: str | None = None,
     ) -> None:
-        self._make_client, self.log, self.conditions, self.tables = make_client, log, conditions, tables
-        self.monitor_url = monitor_url
-        self.rides = Rides()
+        self._make_client, self.log, self.tables, self.monitor_url = make_client, log, tables, monitor_url
+        self.rides, self._asked_s = Rides(), 0.0
+        # as often in the city's time as a quarter of a minute is in ours
+        refresh_s = max(15 / clock.speed(), 0.5)
+        self.conditions = Conditions.of_folder(run, tables.read, refresh_s=refresh_s, clock=self._now_s)
         self._hails: dict[str, Hail] = {}
 
     @asynccontextmanager
@@ -75,9 +82,14 @@ class Backend:
                 yield
         self.tables.close()
 
+    def _now_s(self) -> float:
+        """By the newest request: a city that is played on a busy machine may be behind its clock."""
+        return self._asked_s or clock.now()
+
     async def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """One ride: what is known around it, the model's answer, and the ride is under way."""
         try:
+            self._asked_s = max(self._asked_s, float(request["requested_at"]))
             said = await self.client.predict(self.conditions.add_to(request), str(request["request_id"]))
             self.rides.add(ride := Ride.of(request, said), ride_is_hailed(said.request_id))
         except (HailtimeError, KeyError, TypeError, ValueError) as error:

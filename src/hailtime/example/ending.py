@@ -17,7 +17,7 @@ SHOWN = {  # what the picture calls the marks
     "alert": "alert",
     "retraining": "retraining",
     "live": "new model live",
-    "bad": "bad model shipped",
+    "bad live": "bad model shipped",
     "stopped": "rolled back",
 }
 

@@ -48,7 +48,7 @@ class Playing:
     speed: float = 60.0
     requests_a_day: int = 400_000
     first_day: str = "2026-04-06"
-    begins: str = "10:00"
+    begins: str = "09:00"
     days: int = 3
     seed: int = 7
 
