@@ -11,9 +11,11 @@ from omegaconf import OmegaConf
 from polars.testing import assert_frame_equal
 
 from hailtime.errors import ConfigError, DataError
+from hailtime.monitoring.log_source import LogSource
 from hailtime.preparation.from_config import prepared_data
 from hailtime.retraining.champion import Champion
 from hailtime.retraining.decide import decide
+from hailtime.retraining.live import look
 from hailtime.retraining.window import training_config
 from hailtime.rollout import Rollout
 from hailtime.serving.config_file import write_config
@@ -132,3 +134,20 @@ def test_another_network_or_schema_is_a_reason_to_start_fresh(small_run, tmp_pat
     other = OmegaConf.merge(small_run.config, {"network": {"width": 8}})
     with pytest.raises(ConfigError, match="a warm start needs the network of"):
         start_from(build_network(other, spec), small_run.folder, spec)
+
+
+def test_a_stage_counts_requests_that_are_old_enough_for_long_pickups_to_have_ended(place, town):
+    """Sooner only the short ones have, and on these whoever says less looks better."""
+    seen = look(
+        LogSource(place / "log.sqlite"),
+        Champion.of(place / "models", 1),
+        1,
+        "watch",
+        0,
+        town.now_s - 7200,
+        label_delay_s=3600,
+    )
+    assert seen.answered == 2999  # the last one was asked at the very end of the span
+    is_old = pl.col("requested_at") // 1_000_000 < town.now_s - 7200 - 3600
+    assert seen.rows == town.rows.filter(is_old).height < 3000
+    assert seen.difference.difference_s == pytest.approx(0.0, abs=0.01)  # the same file on both sides

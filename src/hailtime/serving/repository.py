@@ -41,11 +41,11 @@ def publish(run: Path, repository: Path) -> int:
 def describe_run(run: Path) -> dict[str, Any]:
     """Where a version comes from, for its manifest: the run, its data and its error on its own test part.
 
-    The run of a retraining is called by the retraining's id, because each of them is a folder named `run`.
+    The run of a retraining is called by the id of its retraining (whose folder holds state.json): all are named `run`.
     """
     folder = run.resolve()
     return {
-        "run": folder.parent.name if folder.name == "run" else folder.name,
+        "run": folder.parent.name if (folder.parent / "state.json").exists() else folder.name,
         "folder": str(folder),
         "data_fingerprint": _entry(run / "export.json", "data_fingerprint"),
         "mae_s": _entry(run / "metrics.json", "network", "mae_s"),
