@@ -24,7 +24,7 @@ DAY_S = 86_400
 SHORT = Chapters(
     quiet=40,
     learn=80,
-    live=1200,
+    live=4000,
     retrain=RETRAIN | {"rollout.poll_s": 480, "rollout.rows": 300, "train.data.batch_size": 128},
 )
 

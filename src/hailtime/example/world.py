@@ -49,7 +49,7 @@ class Playing:
     requests_a_day: int = 400_000
     first_day: str = "2026-04-06"
     begins: str = "09:00"
-    days: int = 3
+    days: int = 7
     seed: int = 7
 
     @property
