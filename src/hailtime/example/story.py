@@ -75,7 +75,7 @@ class Story(Watching):
         self.wait(self.chapters.quiet)
         self.world.player.live.switch_on("closure", self.world.player.now_s)
         self.mark("closed", "THE HIGHWAY CLOSES, and nobody tells the model")
-        alert = self.next_alert(self.chapters.alert)
+        alert = self.next_alert("changed world", self.chapters.alert)
         self.mark("alert", at_s=alert["at_s"])
         self.retrain(f"alert {', '.join(alert['alerts'])}: {alert['cause']}")
         self.wait(self.chapters.after)
@@ -133,7 +133,7 @@ class Story(Watching):
         if (done := self._deploy(run, "better on its own later trips")).returncode != 0:
             raise HailtimeError(f"wrong labels should pass the gates, which know no others: {done.stderr[-500:]}")
         self.mark("bad live", at_s=made_s(self.changes()[-1]))
-        alert = self.next_alert(self.chapters.bad)
+        alert = self.next_alert("release", self.chapters.bad)
         script, *words = alert["next_command"].removeprefix("python ").split()
         self._run(script, *words, *self._where(), "--why", alert["text"][:100])
         if self.stable() != before:

@@ -33,14 +33,14 @@ class Watching:
         until_s = clock.now() + minutes * MINUTE_S
         self.until(lambda: clock.now() >= until_s, minutes + 60, "the time")
 
-    def next_alert(self, minutes: float) -> dict[str, Any]:
-        """The next one that begins."""
+    def next_alert(self, cause: str, minutes: float) -> dict[str, Any]:
+        """The next one that begins and has this cause."""
         n_seen = len(self.messages)
 
         def begun() -> list[dict[str, Any]]:
-            return [message for message in self.messages[n_seen:] if message["kind"] == "firing"]
+            return [m for m in self.messages[n_seen:] if m["kind"] == "firing" and m["cause"] == cause]
 
-        self.until(lambda: bool(begun()), minutes, "an alert")
+        self.until(lambda: bool(begun()), minutes, f"an alert whose cause is {cause!r}")
         return begun()[0]
 
     def until(self, is_true: Callable[[], bool], minutes: float, what: str) -> None:
