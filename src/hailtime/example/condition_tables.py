@@ -5,7 +5,6 @@ tables.write({"weather": rows})                          # the feeds, as rows be
 Conditions.of_folder(run, tables.read)                   # the backend
 """
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,8 +16,6 @@ try:
     import sqlalchemy as sa
 except ImportError as error:
     raise ConfigError("the example needs more packages: pip install 'hailtime[example]'") from error
-
-log = logging.getLogger(__name__)
 
 _TYPES: dict[pl.DataType, Any] = {pl.Int64(): sa.BigInteger, pl.Float64(): sa.Double, pl.String(): sa.Text}
 _BACK = ((sa.Integer, pl.Int64), (sa.Float, pl.Float64), (sa.Text, pl.String))  # a BigInteger is an Integer

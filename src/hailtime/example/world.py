@@ -6,7 +6,6 @@
 All of them read the city's time from HAILTIME_CLOCK. Whatever ends the story ends them.
 """
 
-import logging
 import os
 import re
 import signal
@@ -32,8 +31,6 @@ from hailtime.serving.triton import TritonServer
 from hailtime.sources.city_live import LiveCity
 from hailtime.sources.city_map import TIMEZONE
 from hailtime.sources.simulated_city import make_city
-
-log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[3]
 START_TIMEOUT_S, END_TIMEOUT_S = 60.0, 10.0
