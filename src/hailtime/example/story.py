@@ -71,6 +71,14 @@ class Story(Watching):
         self.stopped_by: list[str] = []
 
     def tell(self) -> None:
+        self.keep_right()
+        self.wait(self.chapters.after)
+        self.ship_scaled()
+        self.ship_mislabelled()
+        self.wait(self.chapters.end)
+
+    def keep_right(self) -> None:
+        """From the first request until a model of the changed city is live."""
         self.mark("begun", "the city begins to ask")
         self.wait(self.chapters.quiet)
         self.world.player.live.switch_on("closure", self.world.player.now_s)
@@ -78,10 +86,6 @@ class Story(Watching):
         alert = self.next_alert("changed world", self.chapters.alert)
         self.mark("alert", at_s=alert["at_s"])
         self.retrain(f"alert {', '.join(alert['alerts'])}: {alert['cause']}")
-        self.wait(self.chapters.after)
-        self.ship_scaled()
-        self.ship_mislabelled()
-        self.wait(self.chapters.end)
 
     def retrain(self, because: str) -> None:
         """The command that a scheduler runs, until a new version answers everybody."""
