@@ -57,6 +57,7 @@ class Chapters:
     learn: float = 60
     live: float = 600
     after: float = 100
+    calm: float = 120
     bad: float = 180
     end: float = 35
     retrain: Mapping[str, Any] = field(default_factory=lambda: RETRAIN)
@@ -73,6 +74,7 @@ class Story(Watching):
     def tell(self) -> None:
         self.keep_right()
         self.wait(self.chapters.after)
+        self.until(self.is_calm, self.chapters.calm, "the end of the alerts")  # one that fires does not fire anew
         self.ship_scaled()
         self.ship_mislabelled()
         self.wait(self.chapters.end)

@@ -43,6 +43,11 @@ class Watching:
         self.until(lambda: bool(begun()), minutes, f"an alert whose cause is {cause!r}")
         return begun()[0]
 
+    def is_calm(self) -> bool:
+        """Whether no alert is firing."""
+        states = MonitorStore(self.world.store, read_only=True).state("alerts", {})
+        return not any(state["is_firing"] for state in states.values())
+
     def until(self, is_true: Callable[[], bool], minutes: float, what: str) -> None:
         """Looks at everything twice a second. HailtimeError when it has not come after so many minutes of the city."""
         until_s = clock.now() + minutes * MINUTE_S
