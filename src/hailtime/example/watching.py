@@ -44,9 +44,9 @@ class Watching:
         return begun()[0]
 
     def is_calm(self) -> bool:
-        """Whether no alert is firing."""
+        """Whether no alert on the error is firing."""
         states = MonitorStore(self.world.store, read_only=True).state("alerts", {})
-        return not any(state["is_firing"] for state in states.values())
+        return not any(states.get(name, {}).get("is_firing") for name in ("late", "off"))
 
     def until(self, is_true: Callable[[], bool], minutes: float, what: str) -> None:
         """Looks at everything twice a second. HailtimeError when it has not come after so many minutes of the city."""
