@@ -33,7 +33,7 @@ from hailtime.client.log_tables import INSERT, INSERT_ACTUAL, LogFile, transacti
 from hailtime.config import CONFIGS
 from hailtime.evaluate import evaluate
 from hailtime.export import export
-from hailtime.monitoring.alerts import read_rules
+from hailtime.monitoring.alerts import Rule, read_rules
 from hailtime.monitoring.duty import Duty
 from hailtime.monitoring.log_source import LogSource
 from hailtime.monitoring.models import live_model, released_s
@@ -173,7 +173,8 @@ def settings_of(world: World, server: TritonServer, arguments: argparse.Namespac
             f"url={server.url}",
             "rollout=direct",
             "due.every_h=20",
-            "window.min_rows=1500",
+            "window.alert_lag_min=300",  # of windows of four hours (small_city_rules)
+            f"window.min_rows={min(1500, arguments.per_day // 2)}",
             "keep=3",
             "train.trainer.accelerator=cpu",
             f"train.trainer.max_epochs={arguments.epochs}",
@@ -236,13 +237,19 @@ def night(world: World, settings: RetrainSettings, k: int) -> None:
 
 def look(world: World, rows: pl.DataFrame) -> None:
     """The monitor's hours of this day."""
-    rules = read_rules(yaml.safe_load((CONFIGS / "alerts.yaml").read_text()))
+    rules = small_city_rules()
     models = world.folder / "models"
     source, store = LogSource(world.folder / "log.sqlite"), MonitorStore(world.folder / "monitor.sqlite")
     duty = Duty(Watch(source, store, live_model(models)), rules, [], lambda: released_s(models))
     first_s = int(rows[world.schema.requested_at].min()) // 1_000_000  # type: ignore[arg-type]
     for hour in range(1, 25):
         duty.once(first_s + hour * 3600)
+
+
+def small_city_rules() -> list[Rule]:
+    """The alerts as they are shipped, with windows in which thousands of requests a day are enough rows."""
+    said = yaml.safe_load((CONFIGS / "alerts.yaml").read_text())
+    return read_rules({name: {**rule, "window_min": min(1440, 8 * rule["window_min"])} for name, rule in said.items()})
 
 
 def write_log(world: World, rows: pl.DataFrame, said: Any, version: int) -> None:
@@ -304,9 +311,10 @@ def draw(days: list[dict[str, Any]], events: dict[str, int], picture: Path) -> N
         ("best", GREY, "best possible"),
     ):
         axes.plot(at, [day[f"{name}_s"] for day in days], color=color, marker=".", label=label)
-    for name, k in events.items():
+    for k in sorted(set(events.values())):
+        names = ", ".join(name for name, day in events.items() if day == k)
         axes.axvline(k, color="black", linewidth=0.6, linestyle=":")
-        axes.text(k, axes.get_ylim()[1], f" {name}", rotation=90, va="top", fontsize=7)
+        axes.text(k, axes.get_ylim()[1], f" {names}", rotation=90, va="top", ha="right", fontsize=7)
     axes.set(xlabel="day", ylabel="mean absolute error, s", title="Error by day, the world changing on the way")
     axes.legend(frameon=False, loc="upper left", fontsize=8)
     save(figure, picture)

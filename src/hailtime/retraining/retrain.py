@@ -2,8 +2,8 @@
 
     outcome = retrain(RetrainSettings.read(Path("configs/retrain.yaml")), because="the bridge is open again")
 
-The steps are list, window, train, judge, gates, rollout; each is in the folder's state.json when it is done, and the
-same call goes on behind the last one after a kill.
+The steps are data, train, judge, gates and those of the rollout; each is in the folder's state.json when it is done,
+and the same call goes on behind the last one after a kill.
 """
 
 import json
@@ -59,6 +59,9 @@ def retrain(settings: RetrainSettings, because: str | None = None, dry_run: bool
     """Decides and does it, or goes on with one that was killed. `dry_run` only tells. Busy while another one runs."""
     folder = Path(settings.folder)
     if dry_run:
+        begun = [one.id for one in retrainings(folder) if one.outcome is None]
+        if begun:
+            return Outcome("due", f"{begun[-1]} was begun and goes on, or is given up", None)
         decision = decide(settings, clock.now(), because)
         return Outcome("due" if decision.is_due else "nothing", decision.why, None)
     folder.mkdir(parents=True, exist_ok=True)
