@@ -1,11 +1,11 @@
-# make install | check | test | test-all | test-docs | test-images | docs | smoke | demo [SOURCE=nyc_ems DATA=path] | serve
+# make install | check | test | test-all | test-docs | test-images | docs | smoke | demo [SOURCE=nyc_ems DATA=path] | live | serve
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCE ?= simulated_city
 NAME := $(if $(filter simulated_city,$(SOURCE)),demo,$(SOURCE))
 
-.PHONY: install triton services check format test test-all test-docs test-images docs smoke demo serve clean
+.PHONY: install triton services check format test test-all test-docs test-images docs smoke demo live serve clean
 
 install: $(VENV)/installed
 
@@ -60,6 +60,10 @@ smoke: triton
 # the whole line on a simulated city, or on real calls: make demo SOURCE=nyc_ems DATA=../shared/data/nyc_ems
 demo: triton
 	$(BIN)/python scripts/pipeline.py --name $(NAME) source=$(SOURCE) $(if $(DATA),source.load.folder=$(DATA))
+
+# the story, live: a highway closes, the model retrains itself, a bad one is stopped; under ten minutes on two cores
+live: triton
+	$(BIN)/python scripts/live.py
 
 serve: triton
 	$(BIN)/python scripts/serve.py --repository model_repository

@@ -43,6 +43,7 @@ LINE = [
     ["monitoring"],
     ["retraining"],
     ["lineage", "replay", "tracking"],
+    ["example"],
 ]
 SHARED = {"errors", "clock", "schema", "rollout", "rule"}  # what the client may import beside its own
 

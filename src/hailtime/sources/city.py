@@ -91,7 +91,7 @@ class City:
         rng = stream(self.seed, "usual", k)
         utc_s = self._demand.moments((k * CELL + np.sort(rng.random(len(numbers))) * len(numbers)) / self.n_requests)
         ids = f"r{self.first_day:%y%m%d}-" + pl.Series(numbers + 1).cast(pl.String).str.zfill(7)
-        usual = self._trips(rng, f"usual-{k}", utc_s, draw_pickups(rng, self.clock, utc_s), ids)
+        usual = self.trips(rng, f"usual-{k}", utc_s, draw_pickups(rng, self.clock, utc_s), ids)
         return [usual, *(self._added(scenario, k) for scenario in self.scenarios)]
 
     def _added(self, scenario: Scenario, k: int) -> pl.DataFrame:
@@ -105,9 +105,9 @@ class City:
         pickup = scenario.more_pickups(rng, n)
         pickup = draw_pickups(rng, self.clock, utc_s) if pickup is None else pickup
         ids = f"r{self.first_day:%y%m%d}-{whose}-" + pl.Series(range(n), dtype=pl.Int64).cast(pl.String)
-        return self._trips(rng, whose, utc_s, pickup, ids)
+        return self.trips(rng, whose, utc_s, pickup, ids)
 
-    def _trips(
+    def trips(
         self, rng: np.random.Generator, whose: str, utc_s: Floats, pickup: Places, ids: pl.Series
     ) -> pl.DataFrame:
         """Spotless trips of requests made at these moments and places. `whose` names the chances of scenarios."""

@@ -11,15 +11,23 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import polars as pl
 
 from hailtime.errors import ConfigError
 from hailtime.schema import MICROSECONDS_PER_SECOND
 from hailtime.sources.city import WAIT_S, City
+from hailtime.sources.city_map import to_places
 from hailtime.sources.city_scenarios import KINDS
+from hailtime.sources.city_state import stream
+from hailtime.sources.city_trips import PRODUCTS
 
 _UNKNOWN_AT_REQUEST = ("arrived_at", "true_median_s")
+_DRAWS = 512  # the rarest product is one of twenty: 1 of 10^11 draws has none
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -47,10 +55,20 @@ class LiveCity:
     def outcomes(self, from_s: float, to_s: float) -> pl.DataFrame:
         """The arrivals of a span in time order: request_id, requested_at, arrived_at, pickup_time_s, true_median_s."""
         asked = self._trips(max(from_s - WAIT_S[1] - 1, self.city.span_s[0]), min(to_s, self.city.span_s[1]))
-        pickup_time_s = (pl.col("arrived_at") - pl.col("requested_at")) / MICROSECONDS_PER_SECOND
-        arrived = asked.filter(_within("arrived_at", from_s, to_s)).with_columns(pickup_time_s=pickup_time_s)
-        names = ("request_id", "requested_at", "arrived_at", "pickup_time_s", "true_median_s")
-        return arrived.select(names).sort("arrived_at", "request_id")
+        return _arrivals(asked.filter(_within("arrived_at", from_s, to_s))).sort("arrived_at", "request_id")
+
+    def hail(self, request_id: str, at_s: float, lat: float, lon: float, product: str) -> tuple[Row, Row]:
+        """A ride beside the city's own, for somebody who stands there: its request and its arrival.
+
+        They are as rows of `requests` and `outcomes` are, of which it is none: who asks for it keeps it.
+        """
+        if product not in PRODUCTS:
+            raise ConfigError(f"a product is one of {', '.join(PRODUCTS)}, got {product!r}")
+        utc_s, pickup = np.full(_DRAWS, at_s), np.full(_DRAWS, to_places(np.array(lat), np.array(lon)))
+        rng = stream(self.city.seed, f"hail {request_id}")
+        trips = self.city.trips(rng, f"hail {request_id}", utc_s, pickup, pl.Series([request_id] * _DRAWS))
+        trip = trips.filter(pl.col("product") == product).head(1)
+        return trip.drop(_UNKNOWN_AT_REQUEST).row(0, named=True), _arrivals(trip).row(0, named=True)
 
     def conditions_known(self, from_s: float, to_s: float) -> dict[str, pl.DataFrame]:
         """The rows of every condition table that became known in a span, in that order."""
@@ -106,6 +124,12 @@ class LiveCity:
 @lru_cache(maxsize=8)  # a wait of two hours reaches back over few cells, even with a million requests a day
 def _cell(city: City, k: int) -> pl.DataFrame:
     return pl.concat(city.cell(k)).sort("requested_at", "request_id")
+
+
+def _arrivals(trips: pl.DataFrame) -> pl.DataFrame:
+    pickup_time_s = (pl.col("arrived_at") - pl.col("requested_at")) / MICROSECONDS_PER_SECOND
+    names = ("request_id", "requested_at", "arrived_at", "pickup_time_s", "true_median_s")
+    return trips.with_columns(pickup_time_s=pickup_time_s).select(names)
 
 
 def _within(column: str, from_s: float, to_s: float) -> pl.Expr:
