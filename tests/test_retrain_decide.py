@@ -2,6 +2,8 @@
 
 import json
 import time
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -9,12 +11,13 @@ import pytest
 from hailtime import clock
 from hailtime.errors import ConfigError
 from hailtime.monitoring.store import MonitorStore
-from hailtime.retraining.decide import decide
+from hailtime.retraining.decide import blamed, decide
 from hailtime.retraining.retrain import retrain
 from hailtime.retraining.settings import RetrainSettings
 from hailtime.retraining.state import Retraining, prune, retrainings
 from hailtime.rollout import Rollout
 from hailtime.serving.config_file import write_config
+from hailtime.serving.history import new_change, write_down
 from hailtime.serving.repository import publish
 from tests.retrained_city import CONFIGS, make_town, town_settings, write_log
 
@@ -83,6 +86,62 @@ def test_an_alert_that_fires_is_a_reason_and_says_when_the_world_changed(setting
     assert decision.since_s == town.now_s - 21 * HOUR_S
     since_us = decision.since_s * 1e6
     assert decision.new_rows == town.rows.filter(town.rows["requested_at"] >= since_us).height
+
+
+RELEASED_S = 1_775_000_000
+
+
+@pytest.fixture
+def released(settings, tmp_path):
+    """history(*actions): version 1 was deployed, then what the actions say; an alert fires, which `cause` says why."""
+
+    def history(*actions, cause="release", at_s=RELEASED_S + 900, is_firing=True):
+        repository, plan = tmp_path / "models", Rollout(1)
+        (repository / "pickup_eta").mkdir(parents=True, exist_ok=True)
+        write_down(repository, change("deploy", plan, RELEASED_S - 86_400))
+        for number, action in enumerate(actions):
+            plan = Rollout(1) if action == "rollback" else Rollout(2 + number)
+            write_down(repository, change(action, plan, RELEASED_S + number))
+        message = {"kind": "firing", "at_s": at_s, "alerts": ["late"], "cause": cause}
+        store = MonitorStore(tmp_path / "monitor.sqlite")
+        store.set_state(alerts={"late": {"is_firing": is_firing}}, messages=[message])
+        return settings(f"store={tmp_path / 'monitor.sqlite'}", f"repository={repository}")
+
+    return history
+
+
+def change(action, plan, at_s):
+    made = new_change(action, plan.stable, plan, "revision", {}, "")
+    return replace(made, at=datetime.fromtimestamp(at_s, UTC).isoformat())
+
+
+def test_an_alert_that_began_with_a_release_takes_that_version_back(released):
+    after = released("deploy")
+    assert blamed(after) == "alert late: the error began with version 2, the one before answers again"
+    assert retrain(after, dry_run=True).why == f"to roll back: {blamed(after)}"
+
+
+@pytest.mark.parametrize(
+    ("actions", "how"),
+    [
+        ((), {}),
+        (("deploy",), {"cause": "changed world"}),
+        (("deploy",), {"is_firing": False}),
+        (("deploy",), {"at_s": RELEASED_S - 60}),
+        (("deploy", "rollback"), {"at_s": RELEASED_S + 900}),
+    ],
+    ids=["first version", "another cause", "over", "before the release", "just gone back"],
+)
+def test_no_version_is_blamed_for_what_it_did_not_begin(released, actions, how):
+    assert blamed(released(*actions, **how)) is None
+
+
+def test_undo_can_be_switched_off(released):
+    assert blamed(replace_due(released("deploy"), undo=False)) is None
+
+
+def replace_due(settings, **how):
+    return replace(settings, due=replace(settings.due, **how))
 
 
 def test_a_broken_feed_is_no_reason(settings, town, tmp_path):

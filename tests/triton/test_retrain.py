@@ -13,6 +13,7 @@ import pytest
 from hailtime import clock
 from hailtime.errors import DeployError
 from hailtime.locking import locked
+from hailtime.monitoring.store import MonitorStore
 from hailtime.retraining.retrain import Busy, retrain
 from hailtime.retraining.settings import RetrainSettings
 from hailtime.retraining.state import retrainings
@@ -184,6 +185,21 @@ def test_a_shadow_that_fares_worse_is_heard_by_nobody(live, judged, town, tmp_pa
         outcome = goes_on(judged, settings)
     assert outcome.exit_code == 10
     assert [change.action for change in read_history(tmp_path / "models")] == ["deploy", "shadow", "abort"]
+
+
+def test_a_version_that_an_alert_blames_goes_whoever_deployed_it(live, town, tmp_path):
+    deploy(town.run, tmp_path / "models", live.url, why="by hand")
+    store = tmp_path / "monitor.sqlite"
+    message = {"kind": "firing", "at_s": clock.now() + 600, "alerts": ["late"], "cause": "release"}
+    MonitorStore(store).set_state(alerts={"late": {"is_firing": True}}, messages=[message])
+    settings = town_settings(tmp_path, live.url, f"store={store}", "due.every_h=null")
+    outcome = retrain(settings)
+    assert (outcome.kind, outcome.exit_code) == ("rolled_back", 11)
+    assert served_plan(live.url)[1]["stable"] == 1
+    last = read_history(tmp_path / "models")[-1]
+    assert (last.action, last.why) == ("rollback", f"retrain: {outcome.why}")
+    again = retrain(settings)
+    assert (again.kind, again.why) == ("nothing", "nothing is due (alerts late, off, inputs_moved, new_values)")
 
 
 def test_another_retraining_that_is_running_is_waited_for_by_the_scheduler(live, town, tmp_path):

@@ -48,12 +48,14 @@ def cause_of(measures: Collection[str], situation: Situation, released_s: float 
     if "moved_share" in measures and "moved_share" in seen:
         what = _named(seen["moved_share"].about)
         why = f"the world asks other things than training saw: {what} moved"
-        return Cause("moved inputs", why if is_wrong else f"{why}; the error has not, so far", "python train.py")
+        return Cause(
+            "moved inputs", why if is_wrong else f"{why}; the error has not, so far", "python scripts/retrain.py"
+        )
     if is_wrong:
         late = seen.get("late_share")
         much = f"{late.value:.0%} of the drivers come later than P90" if late else "the error has grown"
         why = f"the world changed: {much} while the inputs look as in training"
-        return Cause("changed world", why, "python train.py with the newest days, then scripts/deploy.py --canary 5")
+        return Cause("changed world", why, "python scripts/retrain.py")
     if "unknown_share" in measures:
         return Cause("no news", "nobody tells how requests ended", "look at what calls report_actual")
     return Cause("changed world", "", "")

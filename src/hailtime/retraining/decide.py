@@ -14,6 +14,7 @@ from hailtime.monitoring.store import MonitorStore
 from hailtime.retraining.champion import live_version
 from hailtime.retraining.settings import RetrainSettings
 from hailtime.retraining.state import retrainings
+from hailtime.serving.history import read_history, stable_versions
 from hailtime.sources.prediction_log import LogReader
 
 HOUR_S, DAY_S = 3600, 86_400
@@ -54,6 +55,26 @@ def decide(settings: RetrainSettings, now_s: float, because: str | None = None) 
     against = _against(settings, now_s, because, rows, new_rows, changed_s)
     why = against or reason or _nothing(settings, firing)
     return Decision(bool(reason) and not against, why, champion, from_s, to_s, changed_s, rows, new_rows)
+
+
+def blamed(settings: RetrainSettings) -> str | None:
+    """What to say when the live version must go: an alert that is firing began with its release. None when none did.
+
+    What comes after a rollback is no release's fault, so nobody goes back twice in a row by this.
+    """
+    repository = Path(settings.repository)
+    changes, released = read_history(repository), released_s(repository)
+    if not settings.due.undo or released is None or len(stable_versions(changes)) < 2:
+        return None
+    if [change.action for change in changes if change.action != "refuse"][-1] == "rollback":
+        return None
+    firing, messages = _told(settings)
+    for message in messages:
+        names = sorted(set(message["alerts"]) & set(firing))
+        if message["kind"] == "firing" and message["cause"] == "release" and message["at_s"] >= released and names:
+            version = stable_versions(changes)[-1]
+            return f"alert {', '.join(names)}: the error began with version {version}, the one before answers again"
+    return None
 
 
 def _reason(settings: RetrainSettings, now_s: float, firing: list[str], reader: LogReader, to_s: float) -> str | None:
@@ -105,22 +126,30 @@ def _last_s(settings: RetrainSettings) -> float | None:
 
 def _alerts(settings: RetrainSettings, from_s: float, to_s: float) -> tuple[list[str], float | None]:
     """Which of the alerts that are reasons are firing, and when the world last changed by what they said."""
-    if settings.store is None or not settings.due.alerts or not Path(settings.store).is_file():
-        return [], None
-    try:
-        store = MonitorStore(Path(settings.store), read_only=True)
-        states, messages = store.state("alerts", {}), store.state("messages", [])
-    except LogError:
-        return [], None
-    firing = [name for name in settings.due.alerts if states.get(name, {}).get("is_firing")]
+    firing, told = _told(settings)
+    messages = [message for message in told if message["kind"] == "firing"]
+    causes = {name: message.get("cause") for message in messages for name in message["alerts"]}
+    firing = [name for name in firing if causes.get(name) != "release"]  # that is undone, not learnt
     began = [
         float(message["at_s"])
         for message in messages
-        if message["kind"] == "firing" and set(message["alerts"]) & set(settings.due.alerts)
+        if message.get("cause") != "release" and set(message["alerts"]) & set(settings.due.alerts)
     ]
     changes = [at_s - settings.window.alert_lag_min * 60 for at_s in began]
     inside = [at_s for at_s in changes if from_s < at_s]
     return firing, max(inside, default=None)
+
+
+def _told(settings: RetrainSettings) -> tuple[list[str], list[dict[str, Any]]]:
+    """Of the alerts that are reasons, those that are firing, and all messages of the monitor, the oldest first."""
+    if settings.store is None or not settings.due.alerts or not Path(settings.store).is_file():
+        return [], []
+    try:
+        store = MonitorStore(Path(settings.store), read_only=True)
+        states, messages = store.state("alerts", {}), store.state("messages", [])
+    except LogError:
+        return [], []
+    return [name for name in settings.due.alerts if states.get(name, {}).get("is_firing")], messages
 
 
 def _count(reader: LogReader, from_s: float, to_s: float) -> int:

@@ -19,7 +19,7 @@ from hailtime.errors import DataError, DeployError, ExportError, HailtimeError
 from hailtime.locking import locked
 from hailtime.monitoring.watch import WatchedModel
 from hailtime.retraining.champion import Champion, live_version
-from hailtime.retraining.decide import Decision, decide
+from hailtime.retraining.decide import Decision, blamed, decide
 from hailtime.retraining.report import write_report
 from hailtime.retraining.settings import RetrainSettings
 from hailtime.retraining.state import Retraining, prune, retrainings
@@ -28,6 +28,7 @@ from hailtime.serving.gates import GateResult
 from hailtime.serving.history import read_history
 from hailtime.serving.places import LOCK
 from hailtime.serving.repository import describe_run
+from hailtime.serving.rollback import rollback
 from hailtime.serving.trial import write_refusal
 
 log = logging.getLogger(__name__)
@@ -62,12 +63,17 @@ def retrain(settings: RetrainSettings, because: str | None = None, dry_run: bool
         begun = [one.id for one in retrainings(folder) if one.outcome is None]
         if begun:
             return Outcome("due", f"{begun[-1]} was begun and goes on, or is given up", None)
+        if why := None if because else blamed(settings):
+            return Outcome("due", f"to roll back: {why}", None)
         decision = decide(settings, clock.now(), because)
         return Outcome("due" if decision.is_due else "nothing", decision.why, None)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".lock", Busy, timeout_s=0):
         live_version(Path(settings.repository))
         unfinished = _unfinished(settings)
+        if unfinished is None and not because and (why := blamed(settings)):
+            rollback(Path(settings.repository), settings.url, why=f"retrain: {why}")
+            return Outcome("rolled_back", why, None)
         if unfinished is None:
             decision = decide(settings, clock.now(), because)
             if not decision.is_due:

@@ -20,6 +20,7 @@ class Due:
     every_h: float | None
     alerts: list[str]
     new_rows: int | None
+    undo: bool
     pause_h: float
 
 
