@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import date
 from pathlib import Path
@@ -111,6 +112,17 @@ def test_two_forwarders_of_one_file_send_nothing_twice(empty, password, log):
     for thread in both:
         thread.join()
     assert len(in_postgres(empty)) == 20_000
+
+
+def test_forwarders_that_begin_at_once_make_the_tables_once(empty, password, tmp_path):
+    """Twenty times on an empty database: each waits for the tables of the first, and no lock is left behind."""
+    write(tmp_path / "log", answers(10))
+    for _ in range(20):
+        empty.ask(f"DROP TABLE IF EXISTS {', '.join(TABLES)}")
+        forwarders = [Forwarder(tmp_path / "log", empty.url, password) for _ in range(3)]
+        with ThreadPoolExecutor(3) as pool:
+            sent = [done.result(20) for done in [pool.submit(one.send) for one in forwarders]]
+        assert sum(one.predictions for one in sent) == 10
 
 
 def test_killed_and_cut_at_any_moment_no_row_is_lost_and_none_is_there_twice(empty, password, log):

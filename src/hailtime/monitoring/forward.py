@@ -147,8 +147,14 @@ class Forwarder:
             server = psycopg.connect(
                 self._url, password=password, autocommit=True, connect_timeout=10, application_name="hailtime"
             )
-            server.execute(f"SELECT pg_advisory_lock({_LOCK}); {_TABLES} SELECT pg_advisory_unlock({_LOCK})")
         except psycopg.Error as error:
+            raise LogError(f"PostgreSQL cannot be used, the log's rows stay where they are: {error}") from error
+        try:
+            # one transaction, and the lock is its own: given back earlier, another forwarder would make tables that
+            # are made but not committed, fail, and keep the lock as long as its connection lives (seen)
+            server.execute(f"SELECT pg_advisory_xact_lock({_LOCK}); {_TABLES}")
+        except psycopg.Error as error:
+            server.close()
             raise LogError(f"PostgreSQL cannot be used, the log's rows stay where they are: {error}") from error
         return server
 
