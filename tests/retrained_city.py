@@ -83,6 +83,7 @@ def town_settings(folder: Path, url: str = "127.0.0.1:1", *changes: str) -> Retr
             "train.trainer.accelerator=cpu",
             "train.optimizer.lr=1e-2",
             "window.old_per_new=0",
+            "window.recent_days=null",
             "train.data.batch_size=256",
             *changes,
         ],

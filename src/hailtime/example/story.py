@@ -32,6 +32,7 @@ RETRAIN = {  # what fits a story of hours in place of days
     # quiet hours before closed ones would teach that the hour of the day makes the difference (measured: 1.153 times
     # the best possible three hours later with them, 1.106 without)
     "window.old_per_new": 0.0,
+    "window.recent_days": None,
     "parts.validation": 0.08,
     "parts.calibration": 0.12,
     "parts.test": 0.20,

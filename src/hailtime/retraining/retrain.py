@@ -24,6 +24,7 @@ from hailtime.retraining.report import write_report
 from hailtime.retraining.settings import RetrainSettings
 from hailtime.retraining.state import Retraining, prune, retrainings
 from hailtime.serving.config_file import read_served
+from hailtime.serving.durable import store_file
 from hailtime.serving.gates import GateResult
 from hailtime.serving.history import read_history
 from hailtime.serving.places import LOCK
@@ -124,7 +125,6 @@ def _prepare(one: Retraining) -> dict[str, Any]:
 def _train(one: Retraining) -> dict[str, Any]:
     from hailtime.evaluate import evaluate
     from hailtime.export import export
-    from hailtime.training.train import train
 
     config, champion = _config(one), _champion(one)
     from_where = "fresh"
@@ -140,10 +140,52 @@ def _train(one: Retraining) -> dict[str, Any]:
         else:
             from_where = f"fresh: {against}"
     log.info("training %s", from_where)
-    train(config, one.run)
+    chosen = _choose(one, config)
     metrics = evaluate(one.run, against=())
     exported = export(one.run)
-    return {"start": from_where, "test_mae_s": metrics["network"]["mae_s"], "parity": exported["parity"]["max_abs_s"]}
+    return {
+        "start": from_where,
+        **chosen,
+        "test_mae_s": metrics["network"]["mae_s"],
+        "parity": exported["parity"]["max_abs_s"],
+    }
+
+
+def _choose(one: Retraining, config: Any) -> dict[str, Any]:
+    """Trains on the window and on its newest rows alone; the one that is better on their common validation part stays
+    in `run`. May be repeated at any point.
+    """
+    from hailtime.preparation.from_config import prepared_data
+    from hailtime.retraining.window import recent_config
+    from hailtime.training.train import train
+
+    beside, found = one.folder / "recent", dict[str, float]()
+    recent = recent_config(config, one.settings, (beside / "data").absolute())
+    moved = beside / "chosen"  # written before the folder moves, so that a kill in between is seen
+    if not moved.exists():
+        train(config, one.run)
+        found["window"] = _validation_s(one.run)
+        if (
+            recent is not None
+            and prepared_data(recent).report["parts"]["train"]["rows"] >= one.settings.window.min_rows
+        ):
+            train(recent, beside / "run")
+            found["recent"] = _validation_s(beside / "run")
+        if min(found, key=lambda name: found[name]) == "window":
+            shutil.rmtree(beside, ignore_errors=True)
+            return {"rows": "window", "validation_mae_s": found}
+        store_file(moved, json.dumps(found))
+    if (beside / "run").exists():
+        shutil.rmtree(one.run, ignore_errors=True)
+        (beside / "run").rename(one.run)
+    return {"rows": "recent", "validation_mae_s": json.loads(moved.read_text())}
+
+
+def _validation_s(run: Path) -> float:
+    from hailtime.training.checkpoints import MONITOR
+    from hailtime.training.run_folder import FINISHED
+
+    return float(json.loads((run / FINISHED).read_text())[MONITOR])
 
 
 def _judge(one: Retraining) -> dict[str, Any]:

@@ -31,16 +31,18 @@ class Window:
     days: float
     min_rows: int
     alert_lag_min: float
+    recent_days: float | None
     old_per_new: float
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Shares of the new rows."""
+    """Shares of the new rows, and the longest that they may be."""
 
     validation: float
     calibration: float
     test: float
+    most_h: float
 
 
 @dataclass(frozen=True)
@@ -124,9 +126,11 @@ class RetrainSettings:
         _one_of("rollout.little", self.rollout.little, ("go_on", "abort"))
         for stage in self.rollout.stages:
             _one_of("rollout.stages", stage, STAGES)
-        shares = self.parts
-        if min(asdict(shares).values()) <= 0 or sum(asdict(shares).values()) >= 1:
-            raise ConfigError(f"parts must be shares above 0 that leave some rows to train on, got {shares}")
+        shares = (self.parts.validation, self.parts.calibration, self.parts.test)
+        if min(shares) <= 0 or sum(shares) >= 1:
+            raise ConfigError(f"parts must be shares above 0 that leave some rows to train on, got {self.parts}")
+        if not self.parts.most_h > 0:
+            raise ConfigError(f"parts.most_h must be hours above 0, got {self.parts.most_h}")
         if len(self.gates.coverage) != 2 or not 0 <= self.gates.coverage[0] < self.gates.coverage[1] <= 1:
             raise ConfigError(f"gates.coverage must be two shares, the lower first, got {self.gates.coverage}")
         if not 0.5 <= self.gates.confidence < 1:

@@ -18,6 +18,7 @@ from hailtime.retraining.decide import Decision
 from hailtime.retraining.settings import RetrainSettings
 from hailtime.sources.prediction_log import LogReader, join_settings
 
+HOUR_S, DAY_S = 3600, 86_400
 LIKE_CHAMPION = ("network", "loss", "features")  # unless the settings name them
 
 
@@ -39,6 +40,24 @@ def training_config(
             if group in known and not any(key.split(".")[0] in (group, "experiment") for key in settings.train):
                 config[group] = known[group]
     return config
+
+
+def recent_config(config: DictConfig, settings: RetrainSettings, data: Path) -> DictConfig | None:
+    """The same training on the newest rows alone, with the same later parts; None where there is no such choice.
+
+    The world may change without an alert, as when a road is opened again: then the older rows of the window are wrong.
+    """
+    load, days = config.source.load, settings.window.recent_days
+    if days is None or (load.since_s is not None and settings.window.old_per_new == 0):
+        return None
+    validation_s = datetime.fromisoformat(config.source.split.validation).timestamp()
+    from_s = max(validation_s - days * DAY_S, load.from_s if load.since_s is None else load.since_s)
+    if from_s <= load.from_s and load.older is None:
+        return None  # the whole window is no longer
+    recent: DictConfig = OmegaConf.create(OmegaConf.to_container(config))  # type: ignore[assignment]
+    recent.source.load.from_s, recent.source.load.since_s, recent.source.load.older = from_s, None, None
+    recent.prepared = str(data)
+    return recent
 
 
 def _source(
@@ -64,7 +83,7 @@ def _source(
 
 
 def boundaries(settings: RetrainSettings, decision: Decision) -> dict[str, str]:
-    """Where validation, calibration and test begin: at shares of the rows since the change."""
+    """Where validation, calibration and test begin: at shares of the rows since the change, none longer than said."""
     from_s = decision.from_s if decision.since_s is None else decision.since_s
     times = LogReader(settings.log).frame(
         "SELECT p.requested_at_s AS at_s FROM predictions p JOIN actuals a ON a.request_id = p.request_id WHERE "
@@ -72,10 +91,12 @@ def boundaries(settings: RetrainSettings, decision: Decision) -> dict[str, str]:
         "AND a.pickup_time_s IS NOT NULL AND p.features IS NOT NULL ORDER BY 1"
     )["at_s"]
     parts, begins = settings.parts, {}
-    share = 1.0
+    share, until_s = 1.0, float(decision.to_s)
     for name, of in (("test", parts.test), ("calibration", parts.calibration), ("validation", parts.validation)):
         share -= of
-        begins[name] = datetime.fromtimestamp(times[int(share * len(times))], UTC).isoformat()
+        longest_s = parts.most_h * HOUR_S / (1 if name == "test" else 2)
+        until_s = max(times[int(share * len(times))], until_s - longest_s)
+        begins[name] = datetime.fromtimestamp(until_s, UTC).isoformat()
     return dict(reversed(begins.items()))
 
 
