@@ -1,7 +1,10 @@
 """The log as a source, and a warm start: what was asked is what is trained on, and what was known is kept."""
 
+import contextlib
 import json
+import time
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
@@ -10,13 +13,16 @@ import torch
 from omegaconf import OmegaConf
 from polars.testing import assert_frame_equal
 
-from hailtime.errors import ConfigError, DataError
+from hailtime import clock
+from hailtime.errors import ConfigError, DataError, DeployError
 from hailtime.monitoring.log_source import LogSource
 from hailtime.preparation.from_config import prepared_data
 from hailtime.retraining.champion import Champion
 from hailtime.retraining.decide import decide
 from hailtime.retraining.live import look
-from hailtime.retraining.window import training_config
+from hailtime.retraining.retrain import retrain
+from hailtime.retraining.state import retrainings
+from hailtime.retraining.window import recent_config, training_config
 from hailtime.rollout import Rollout
 from hailtime.serving.config_file import write_config
 from hailtime.serving.repository import publish
@@ -96,6 +102,58 @@ def test_old_rows_are_as_many_as_asked_for_and_come_before(place, town):
     assert trips["requested_at"].min() < town.rows["requested_at"].min()  # the run's own rows are among them
     only_new = load(str(place / "log.sqlite"), str(town.run), 0, town.now_s, since_s, old_per_new=0.0).table()
     assert len(only_new) == n_new
+
+
+def config_of(place, town, folder, *changes):
+    settings = town_settings(place, "127.0.0.1:1", f"folder={folder}", *changes)
+    decision = decide(settings, town.now_s, "a test")
+    return settings, training_config(settings, decision, Champion.of(place / "models", 1), folder / "data", "x")
+
+
+def test_no_later_part_is_longer_than_said(place, town, tmp_path):
+    _, config = config_of(place, town, tmp_path, "parts.most_h=4")
+    begins = [datetime.fromisoformat(config.source.split[name]) for name in ("validation", "calibration", "test")]
+    ends = [*begins[1:], datetime.fromtimestamp(town.now_s - 3600, UTC)]
+    hours = [(end - begin).total_seconds() / 3600 for begin, end in zip(begins, ends, strict=True)]
+    assert hours == pytest.approx([2, 2, 4], abs=0.01)
+
+
+def test_the_newest_rows_alone_have_the_same_later_parts(place, town, tmp_path):
+    settings, config = config_of(place, town, tmp_path, "window.recent_days=0.5", "parts.most_h=4")
+    recent = recent_config(config, settings, tmp_path / "recent")
+    train = prepared_data(recent).part("train")
+    begins_s = datetime.fromisoformat(config.source.split.validation).timestamp()
+    assert train["requested_at"].min() / 1e6 == pytest.approx(begins_s - DAY_S / 2, abs=600)
+    whole = prepared_data(config)
+    for part in ("validation", "calibration", "test"):
+        assert_frame_equal(whole.part(part), prepared_data(recent).part(part))
+    assert recent_config(config, replace_window(settings, recent_days=None), tmp_path) is None
+
+
+def replace_window(settings, **how):
+    return replace(settings, window=replace(settings.window, **how))
+
+
+def test_where_the_world_changed_without_an_alert_the_newest_rows_alone_are_learnt(place, town, tmp_path, monkeypatch):
+    """The last day's pickups take twenty minutes longer, and nobody said so."""
+    monkeypatch.setenv(clock.VARIABLE, str(clock.Played(town.now_s, 1, time.time())))
+    changed = pl.col("requested_at") >= (town.now_s - 1.2 * DAY_S) * 1e6
+    target = pl.when(changed).then(pl.col("pickup_time_s") + 1200.0).otherwise(pl.col("pickup_time_s"))
+    write_log(tmp_path / "log.sqlite", town, town.rows.with_columns(pickup_time_s=target))
+    folder = f"folder={tmp_path / 'retrain'}"
+    log, gates = f"log={tmp_path / 'log.sqlite'}", "gates.scratch=false"
+    settings = town_settings(
+        place, "127.0.0.1:1", folder, log, gates, "window.recent_days=0.5", "window.min_rows=200", "parts.most_h=8"
+    )
+    with contextlib.suppress(DeployError):  # no server to go live on
+        retrain(settings, because="a test")
+    (one,) = retrainings(tmp_path / "retrain")
+    trained = one.state["steps"]["train"]
+    assert trained["rows"] == "recent"
+    assert trained["validation_mae_s"]["recent"] < trained["validation_mae_s"]["window"]
+    config = OmegaConf.load(one.run / "config.yaml")
+    assert config.prepared == str(one.folder / "recent/data")
+    assert not (one.folder / "recent/run").exists()
 
 
 def test_settings_of_train_that_do_not_exist_are_refused_with_a_hint(place, town, tmp_path):
