@@ -28,6 +28,7 @@ LEFT_OUT = {
     "make ": "the README's two commands are what CI calls; the others are made of commands that are typed here",
     "python train.py source=nyc_ems": "real calls, minutes of training: tests/test_nyc_ems.py, tests/test_resume.py",
     "python scripts/prepare.py engine=spark": "needs a cluster: tests/spark has one",
+    "python scripts/tune.py": "minutes a trial: tests/test_tuning.py",
     "python scripts/compare.py": "an hour: tests/test_comparison.py",
     "python scripts/tune_serving.py": "three quiet minutes: tests/triton/test_tuning.py",
     "python train.py trainer=gpu": "needs eight GPUs: tests/gpu, tests/test_ranks.py",
@@ -36,17 +37,22 @@ LEFT_OUT = {
     "python scripts/deploy.py --abort": "the other end of a trial: tests/triton/test_deploy_rollouts.py",
     "python scripts/rollback.py --offline": "the server must be down: tests/test_deploy_killed.py",
     "python scripts/publish.py s3://": "needs a bucket: tests/test_deploy_remote.py",
+    "python scripts/retrain.py": "needs what a backend was asked for days: tests/triton/test_retrain.py",
+    "python scripts/lineage.py REQUEST_ID": "the id of a request of yours: tests/test_lineage.py",
+    "python scripts/lineage.py 0dff": "the fingerprint of other data: tests/test_lineage.py",
+    "pip install": "the environment of the tests has it: tests/test_tracking.py",
+    "export MLFLOW_TRACKING_URI": "a folder of another machine: tests/test_tracking.py",
+    "mlflow server": "the whole of MLflow, which the tests have not",
     "python scripts/monitor.py forward": "needs PostgreSQL: tests/postgres",
     "python scripts/monitor.py serve --host 0.0.0.0": "opens a port to the network: tests/test_monitoring_page.py",
 }
 # What is typed smaller than it stands: pattern → in its place.
 SMALLER = {
-    r"^python train\.py(?!.*(experiment=|source=|source\.load)).*?(?=\s*(#|$))": (
+    r"^python train\.py(?!.*(experiment=|from_run=|source=|source\.load)).*?(?=\s*(#|$))": (
         r"\g<0> source.load.n_requests=4000 trainer.max_epochs=1"
     ),
     r"trainer\.max_epochs=[2-9]": "trainer.max_epochs=1",
     r"(?<=evaluate\.py runs/)\w+(?=\s*#|$)": r"\g<0> --against rule",
-    r"--trials 40": "--trials 2 experiment=smoke",
     r"--to 7": "--to 1",
     r"\bPATH\b": "my_trips",
 }
