@@ -54,6 +54,7 @@ SMALLER = {
     r"trainer\.max_epochs=[2-9]": "trainer.max_epochs=1",
     r"(?<=evaluate\.py runs/)\w+(?=\s*#|$)": r"\g<0> --against rule",
     r"--to 7": "--to 1",
+    r"describe\.py PATH": "describe.py my_trips/trips.csv",
     r"\bPATH\b": "my_trips",
 }
 
