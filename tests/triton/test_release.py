@@ -18,7 +18,7 @@ from hailtime.serving.triton import TritonServer
 
 pytestmark = pytest.mark.triton
 ROOT = Path(__file__).parents[2]
-NOT_SHIPPED = re.compile(r"\.ci/|\.gitignore$")
+NOT_SHIPPED = re.compile(r"\.ci/|\.git(ignore|attributes)$")
 
 
 def tracked_files() -> list[str]:
