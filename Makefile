@@ -36,12 +36,13 @@ test: install
 services:
 	bash scripts/install_test_services.sh
 
-# all but what has a target of its own below: the documentation and the images take minutes each. Two at a time where
-# most wait for servers; those that hold deadlines of milliseconds against a Triton one by one
+# all but what has a target of its own below: the documentation and the images take minutes each. Two at a time, because
+# most wait for servers; those that hold deadlines of milliseconds one by one
+TIMED := $(wildcard tests/triton/test_client_*.py) $(addprefix tests/triton/test_,benchmark_faults.py deploy_under_load.py followers.py)
 test-all: triton services
 	for part in TRITON POSTGRES SPARK BROWSER PROMETHEUS SLURM; do export HAILTIME_REQUIRE_$$part=1; done; \
-	$(BIN)/pytest -n 2 --dist loadfile -m 'not (docs or containers or triton)' --durations=15 && \
-	$(BIN)/pytest -m 'triton and not docs' --durations=15
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not (docs or containers)' --durations=15 $(addprefix --ignore=,$(TIMED)) && \
+	$(BIN)/pytest --durations=5 $(TIMED)
 
 # the four images of Dockerfile.cuda, built by buildah on stand-ins for their bases, and tried
 test-images: triton services
