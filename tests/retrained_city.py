@@ -14,7 +14,10 @@ from hailtime.client.log_tables import INSERT, INSERT_ACTUAL, LogFile, transacti
 from hailtime.preparation.join import join_conditions
 from hailtime.retraining.champion import answers
 from hailtime.retraining.settings import RetrainSettings
+from hailtime.rollout import Rollout
 from hailtime.schema import Schema
+from hailtime.serving.config_file import write_config
+from hailtime.serving.repository import publish
 from hailtime.sources.simulated_city import load
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -49,6 +52,16 @@ def make_town(run: Path) -> Town:
 def longer(rows: pl.DataFrame, seconds: float) -> pl.DataFrame:
     """The same requests, whose pickups took so much longer."""
     return rows.with_columns(pickup_time_s=np.minimum(rows["pickup_time_s"].to_numpy() + seconds, 7000.0))
+
+
+def offline_place(folder: Path, town: Town) -> Path:
+    """The town's log, and a repository whose version 1 is live by its config; nobody wrote down since when."""
+    models = folder / "models"
+    models.mkdir()
+    version = publish(town.run, models)
+    (models / "pickup_eta/config.pbtxt").write_text(write_config(town.schema, (version,), Rollout(version)))
+    write_log(folder / "log.sqlite", town, town.rows)
+    return folder
 
 
 def write_log(path: Path, town: Town, rows: pl.DataFrame, version: int = 1, table: str = "predictions") -> None:

@@ -16,10 +16,8 @@ from hailtime.retraining.retrain import retrain
 from hailtime.retraining.settings import RetrainSettings
 from hailtime.retraining.state import Retraining, prune, retrainings
 from hailtime.rollout import Rollout
-from hailtime.serving.config_file import write_config
 from hailtime.serving.history import new_change, write_down
-from hailtime.serving.repository import publish
-from tests.retrained_city import CONFIGS, make_town, town_settings, write_log
+from tests.retrained_city import CONFIGS, make_town, offline_place, town_settings
 
 HOUR_S = 3600
 
@@ -31,13 +29,7 @@ def town(small_run):
 
 @pytest.fixture(scope="module")
 def place(town, tmp_path_factory):
-    """A log, and a repository whose version 1 is live by its config; nobody wrote down since when."""
-    folder = tmp_path_factory.mktemp("place")
-    (folder / "models").mkdir()
-    publish(town.run, folder / "models")
-    (folder / "models/pickup_eta/config.pbtxt").write_text(write_config(town.schema, (1,), Rollout(1)))
-    write_log(folder / "log.sqlite", town, town.rows)
-    return folder
+    return offline_place(tmp_path_factory.mktemp("place"), town)
 
 
 @pytest.fixture

@@ -23,14 +23,11 @@ from hailtime.retraining.live import look
 from hailtime.retraining.retrain import retrain
 from hailtime.retraining.state import retrainings
 from hailtime.retraining.window import recent_config, training_config
-from hailtime.rollout import Rollout
-from hailtime.serving.config_file import write_config
-from hailtime.serving.repository import publish
 from hailtime.sources.prediction_log import LogReader, answered, load
 from hailtime.training.features import FeatureSpec, row_features
 from hailtime.training.train import build_network
 from hailtime.training.warm_start import grown, reason_against, start_from
-from tests.retrained_city import make_town, town_settings, write_log
+from tests.retrained_city import make_town, offline_place, town_settings, write_log
 
 DAY_S = 86_400
 
@@ -42,12 +39,7 @@ def town(small_run):
 
 @pytest.fixture(scope="module")
 def place(town, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("place")
-    (folder / "models").mkdir()
-    publish(town.run, folder / "models")
-    (folder / "models/pickup_eta/config.pbtxt").write_text(write_config(town.schema, (1,), Rollout(1)))
-    write_log(folder / "log.sqlite", town, town.rows)
-    return folder
+    return offline_place(tmp_path_factory.mktemp("place"), town)
 
 
 def in_seconds(rows):

@@ -18,12 +18,10 @@ from hailtime.retraining.retrain import Busy, retrain
 from hailtime.retraining.settings import RetrainSettings
 from hailtime.retraining.state import retrainings
 from hailtime.rollout import Rollout
-from hailtime.schema import Schema
-from hailtime.serving.config_file import read_served, write_config
+from hailtime.serving.config_file import read_served
 from hailtime.serving.deploy import deploy
 from hailtime.serving.history import read_history
-from hailtime.serving.repository import publish
-from tests.retrained_city import CONFIGS, longer, make_town, town_settings, write_log
+from tests.retrained_city import CONFIGS, longer, make_town, offline_place, town_settings, write_log
 from tests.triton.asking import served_plan
 
 pytestmark = pytest.mark.triton
@@ -41,9 +39,7 @@ def town(small_run):
 @pytest.fixture(scope="session")
 def judged(town, tmp_path_factory):
     """A retraining that has passed its gates, and found no server to roll out to."""
-    folder = tmp_path_factory.mktemp("judged")
-    offline_repository(folder / "models", town.run)
-    write_log(folder / "log.sqlite", town, town.rows)
+    folder = offline_place(tmp_path_factory.mktemp("judged"), town)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(clock.VARIABLE, str(clock.Played(town.now_s, 1, time.time())))
         with pytest.raises(DeployError, match="needs a running server"):
@@ -51,14 +47,6 @@ def judged(town, tmp_path_factory):
     (one,) = retrainings(folder / "retrain")
     assert list(one.state["steps"]) == ["data", "train", "judge", "gates"]
     return one
-
-
-def offline_repository(models, run):
-    """Version 1 as a deployment leaves it, without a server."""
-    models.mkdir()
-    version = publish(run, models)
-    schema = Schema.from_json((run / "schema.json").read_text())
-    (models / "pickup_eta" / "config.pbtxt").write_text(write_config(schema, (version,), Rollout(version)))
 
 
 def goes_on(judged, settings):

@@ -64,16 +64,16 @@ def blamed(settings: RetrainSettings) -> str | None:
     """
     repository = Path(settings.repository)
     changes, released = read_history(repository), released_s(repository)
-    if not settings.due.undo or released is None or len(stable_versions(changes)) < 2:
+    stable = stable_versions(changes)
+    if not settings.due.undo or released is None or len(stable) < 2:
         return None
     if [change.action for change in changes if change.action != "refuse"][-1] == "rollback":
         return None
     firing, messages = _told(settings)
     for message in messages:
         names = sorted(set(message["alerts"]) & set(firing))
-        if message["kind"] == "firing" and message["cause"] == "release" and message["at_s"] >= released and names:
-            version = stable_versions(changes)[-1]
-            return f"alert {', '.join(names)}: the error began with version {version}, the one before answers again"
+        if message["cause"] == "release" and message["at_s"] >= released and names:
+            return f"alert {', '.join(names)}: the error began with version {stable[-1]}, the one before answers again"
     return None
 
 
@@ -126,8 +126,7 @@ def _last_s(settings: RetrainSettings) -> float | None:
 
 def _alerts(settings: RetrainSettings, from_s: float, to_s: float) -> tuple[list[str], float | None]:
     """Which of the alerts that are reasons are firing, and when the world last changed by what they said."""
-    firing, told = _told(settings)
-    messages = [message for message in told if message["kind"] == "firing"]
+    firing, messages = _told(settings)
     causes = {name: message.get("cause") for message in messages for name in message["alerts"]}
     firing = [name for name in firing if causes.get(name) != "release"]  # that is undone, not learnt
     began = [
@@ -141,15 +140,16 @@ def _alerts(settings: RetrainSettings, from_s: float, to_s: float) -> tuple[list
 
 
 def _told(settings: RetrainSettings) -> tuple[list[str], list[dict[str, Any]]]:
-    """Of the alerts that are reasons, those that are firing, and all messages of the monitor, the oldest first."""
+    """Of the alerts that are reasons, those that are firing, and what was told as alerts began, the oldest first."""
     if settings.store is None or not settings.due.alerts or not Path(settings.store).is_file():
         return [], []
     try:
         store = MonitorStore(Path(settings.store), read_only=True)
-        states, messages = store.state("alerts", {}), store.state("messages", [])
+        states, told = store.state("alerts", {}), store.state("messages", [])
     except LogError:
         return [], []
-    return [name for name in settings.due.alerts if states.get(name, {}).get("is_firing")], messages
+    began = [message for message in told if message["kind"] == "firing"]
+    return [name for name in settings.due.alerts if states.get(name, {}).get("is_firing")], began
 
 
 def _count(reader: LogReader, from_s: float, to_s: float) -> int:

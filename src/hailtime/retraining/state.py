@@ -101,11 +101,6 @@ class Retraining:
         self.state["steps"][name] = found
         self.save()
 
-    def end(self, kind: str, why: str) -> None:
-        """The last word."""
-        self.state["outcome"] = {"kind": kind, "why": why, "at_s": now()}
-        self.save()
-
     def save(self) -> None:
         store_file(self.folder / STATE, json.dumps(self.state, indent=1))
 
