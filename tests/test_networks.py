@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import onnxruntime
@@ -17,20 +18,35 @@ from hailtime.training.features import FeatureSpec
 from hailtime.training.fit_features import bin_edges, moments, places
 from hailtime.training.losses import pinball
 from hailtime.training.networks.encodings import ENCODINGS, NormalScore, PiecewiseLinear, Standardised
+from hailtime.training.networks.learned_map import LearnedMap
 from hailtime.training.train import build_network
 
 FEATURES = FeatureSpec(
     schema_fingerprint="",
-    numeric_edges={"speed": [0.0, 1.0, 4.0], "pickup_lat": [-1.0, 1.0], "pickup_lon": [-1.0, 0.5, 1.0, 2.0]},
-    numeric_moments={"speed": [0.5, 1.0], "pickup_lat": [0.0, 0.5], "pickup_lon": [0.1, 0.7]},
-    numeric_places={"speed": [0.0, 0.7, 1.0], "pickup_lat": [0.0, 1.0], "pickup_lon": [0.0, 0.3, 0.6, 1.0]},
+    numeric_edges={
+        "speed": [0.0, 1.0, 4.0],
+        "pickup_lat": [-1.0, 1.0],
+        "pickup_lon": [-1.0, 0.5, 1.0, 2.0],
+        "driver_lat": [-2.0, 1.0],
+        "driver_lon": [-1.0, 0.0, 1.0],
+    },
+    numeric_moments={name: [0.1, 0.7] for name in ("speed", "pickup_lat", "pickup_lon", "driver_lat", "driver_lon")},
+    numeric_places={
+        "speed": [0.0, 0.7, 1.0],
+        "pickup_lat": [0.0, 1.0],
+        "pickup_lon": [0.0, 0.3, 0.6, 1.0],
+        "driver_lat": [0.0, 1.0],
+        "driver_lon": [0.0, 0.4, 1.0],
+    },
     vocabulary={"zone": ["north", "south"], "product": ["xl"]},
     target_center_s=0.0,
     target_scale_s=1.0,
+    journey=["driver_lat", "driver_lon", "pickup_lat", "pickup_lon"],
 )
 NETWORKS = sorted(path.stem for path in (CONFIGS / "network").glob("*.yaml"))
 EVERY = [*((name, "piecewise_linear") for name in NETWORKS), *(("mlp", encoding) for encoding in ENCODINGS)]
 SMALL = {"width": 16, "depth": 2, "d_embedding": 4, "n_members": 3, "n_heads": 2, "n_hash_rows": 16, "d_attention": 4}
+SMALL["map_sides"] = [2, 4]
 
 every_network = pytest.mark.parametrize(("name", "encoding"), sorted(set(EVERY)))
 
@@ -45,8 +61,8 @@ def build(name, encoding):
 
 def batch(n, seed=0):
     rng = np.random.default_rng(seed)
-    x_num = torch.from_numpy(rng.normal(size=(n, 3)).astype(np.float32))
-    x_num[rng.random((n, 3)) < 0.2] = torch.nan
+    x_num = torch.from_numpy(rng.normal(size=(n, 5)).astype(np.float32))
+    x_num[rng.random((n, 5)) < 0.2] = torch.nan
     highs = FEATURES.cardinalities
     return x_num, torch.from_numpy(np.stack([rng.integers(0, high, n) for high in highs], axis=1))
 
@@ -118,7 +134,7 @@ def test_a_member_of_tabm_is_trained_on_its_own():
     assert (members.diff(dim=-1) > 0).all()
     assert members.std(dim=1).min() > 0  # no two say the same
     for module in network.modules():
-        if isinstance(module, torch.nn.Dropout):
+        if isinstance(module, torch.nn.Dropout | torch.nn.Dropout1d):
             module.p = 0.0
     torch.testing.assert_close(network.train()(*inputs).mean(dim=1), network.eval()(*inputs))
 
@@ -190,3 +206,60 @@ def test_a_missing_number_has_a_point_of_its_own():
     encoding = PiecewiseLinear([[0.0, 1.0]], d_embedding=2)
     torch.nn.init.constant_(encoding.missing_ND, 7.0)
     assert encoding(torch.tensor([[torch.nan]])).flatten().tolist() == [7.0, 7.0]
+
+
+def learned_map(**changed):
+    torch.manual_seed(0)
+    features = replace(FEATURES, **changed)
+    return LearnedMap(features, d_embedding=4, sides=[2, 4]).eval()
+
+
+def at(lat_1, lon_1, lat_2, lon_2):
+    return torch.tensor([[0.5, lat_2, lon_2, lat_1, lon_1]])  # in the order of numeric_edges
+
+
+def corners(values, y, x):
+    """The bilinear value in a grid (D, rows, columns) at a place in cells, in plain Python."""
+    top, left = min(int(y), values.shape[1] - 2), min(int(x), values.shape[2] - 2)
+    down, right = y - top, x - left
+    return (
+        (1 - down) * (1 - right) * values[:, top, left] + (1 - down) * right * values[:, top, left + 1]
+        + down * (1 - right) * values[:, top + 1, left] + down * right * values[:, top + 1, left + 1]
+    )  # fmt: skip
+
+
+def test_a_place_is_the_sum_over_grids_of_its_four_corners():
+    places = learned_map()
+    for grid in places.grids:
+        torch.nn.init.normal_(grid)
+    start, middle, end = places(at(-1.25, -0.4, 0.75, 1.9))[0]
+    for said, (lat, lon) in ((start, (-1.25, -0.4)), (middle, (-0.25, 0.75)), (end, (0.75, 1.9))):
+        y, x = (lat + 2) / 3, (lon + 1) / 3  # shares of the extent of both ends: -2 to 1 and -1 to 2
+        expected = sum(corners(grid[0], y * n, x * n) for grid, n in zip(places.grids, (2, 4), strict=True))
+        torch.testing.assert_close(said, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_driver_and_rider_read_the_same_map():
+    places = learned_map()
+    there, back = places(at(-1.0, -0.5, 0.5, 1.5))[0], places(at(0.5, 1.5, -1.0, -0.5))[0]
+    torch.testing.assert_close(there, back.flip(0))
+    torch.testing.assert_close(places(at(-1.0, -0.5, -9.0, 9.0))[0, 2], places(at(-1.0, -0.5, -2.0, 2.0))[0, 2])
+
+
+def test_a_missing_place_is_not_on_the_map():
+    places = learned_map()
+    torch.nn.init.normal_(places.missing_D)
+    start, middle, end = places(at(-1.0, torch.nan, 0.5, 1.5))[0]
+    assert torch.equal(start, places.missing_D)
+    assert torch.equal(middle, places.missing_D)
+    torch.testing.assert_close(end, places(at(0.0, 0.0, 0.5, 1.5))[0, 2])
+
+
+def test_without_a_journey_there_is_no_map():
+    assert learned_map(journey=[]).n_tokens == 0
+    assert list(learned_map(journey=[]).parameters()) == []
+
+
+def test_grids_that_do_not_fit_into_each_other_are_refused():
+    with pytest.raises(ConfigError, match=r"must each divide the largest of them, got \[3, 8\]"):
+        LearnedMap(FEATURES, d_embedding=4, sides=[3, 8])

@@ -52,6 +52,7 @@ class FeatureSpec:
     - `estimate_fallback_s`: base of a row whose routing estimate is missing; 0 without a routing estimate
     - `numeric_moments`: by feature name, mean and standard deviation, for the encodings that scale
     - `numeric_places`: by feature name, the share of training rows below each of its edges, for the quantile encoding
+    - `journey`: lat, lon of its start, lat, lon of its end, where the schema has one
     """
 
     schema_fingerprint: str
@@ -62,6 +63,7 @@ class FeatureSpec:
     estimate_fallback_s: float = 0.0
     numeric_moments: dict[str, list[float]] = field(default_factory=dict)
     numeric_places: dict[str, list[float]] = field(default_factory=dict)
+    journey: list[str] = field(default_factory=list)
 
     @cached_property
     def cardinalities(self) -> list[int]:

@@ -37,6 +37,7 @@ def fit_features(
         target_center_s=center_s,
         target_scale_s=max(float(np.abs(residual_s - center_s).mean()), 1.0),
         estimate_fallback_s=fallback_s,
+        journey=list(schema.journey or ()),
     )
     x_num, _ = row_features(schema, empty, train)
     columns = dict(zip(numeric_feature_names(schema), x_num.numpy().T, strict=True))

@@ -1,5 +1,7 @@
 """A transformer over features: each number and category is a token, and they look at each other."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -27,11 +29,12 @@ class FTTransformer(nn.Module):
         n_heads: int = 4,
         dropout: float = 0.1,
         encoding: str = "piecewise_linear",
+        map_sides: Sequence[int] = (),
     ) -> None:
         super().__init__()
         if d_embedding % n_heads:
             raise ConfigError(f"network.d_embedding must be a multiple of n_heads, got {d_embedding} and {n_heads}")
-        self.inputs = Inputs(features, d_embedding, encoding)
+        self.inputs = Inputs(features, d_embedding, encoding, map_sides, dropout)
         self.answer = nn.Parameter(torch.empty(d_embedding).normal_(std=d_embedding**-0.5))
         self.blocks = nn.ModuleList(_Block(d_embedding, n_heads, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(d_embedding)

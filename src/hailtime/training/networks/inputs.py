@@ -1,7 +1,9 @@
-"""What stands before and after every trunk: numbers and categories as tokens, and the quantile head.
+"""What stands before and after every trunk: numbers, categories and places as tokens, and the quantile head.
 
 Axes: B rows, N numeric features, K categorical features, D embedding width.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +11,7 @@ from torch.nn import functional
 
 from hailtime.training.features import FeatureSpec
 from hailtime.training.networks.encodings import number_encoding
+from hailtime.training.networks.learned_map import LearnedMap
 
 
 class Categories(nn.Module):
@@ -31,20 +34,29 @@ class Categories(nn.Module):
 
 
 class Inputs(nn.Module):
-    """Numbers and categories as one token each.
+    """Numbers and categories as one token each, and where there are a journey and `map_sides` its points on the map.
 
     - Input: x_num (B, N) float32 with NaN, x_cat (B, K) int64
-    - Output: (B, N + K, D)
+    - Output: (B, N + K + points, D)
     """
 
-    def __init__(self, features: FeatureSpec, d_embedding: int, encoding: str = "piecewise_linear") -> None:
+    def __init__(
+        self,
+        features: FeatureSpec,
+        d_embedding: int,
+        encoding: str = "piecewise_linear",
+        map_sides: Sequence[int] = (),
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.numbers = number_encoding(encoding, features, d_embedding)
         self.categories = Categories(features.cardinalities, d_embedding)
-        self.n_tokens = len(features.numeric_edges) + len(features.cardinalities)
+        self.map = LearnedMap(features, d_embedding, map_sides, dropout)
+        self.n_tokens = len(features.numeric_edges) + len(features.cardinalities) + self.map.n_tokens
 
     def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
-        return torch.cat([self.numbers(x_num), self.categories(x_cat)], dim=1)
+        tokens = [self.numbers(x_num), self.categories(x_cat)]
+        return torch.cat([*tokens, self.map(x_num)] if self.map.n_tokens else tokens, dim=1)
 
 
 class QuantileHead(nn.Module):

@@ -1,5 +1,6 @@
-"""The default network: encodings, then a plain multi-layer perceptron."""
+"""The simplest network: encodings, then a plain multi-layer perceptron."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -26,9 +27,10 @@ class MLP(nn.Module):
         d_embedding: int = 16,
         dropout: float = 0.1,
         encoding: str = "piecewise_linear",
+        map_sides: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        self.inputs = Inputs(features, d_embedding, encoding)
+        self.inputs = Inputs(features, d_embedding, encoding, map_sides, dropout)
         widths = [self.inputs.n_tokens * d_embedding] + [width] * depth
         self.trunk = nn.Sequential(
             *(layer for n_in, n_out in pairwise(widths) for layer in _block(n_in, n_out, dropout))

@@ -1,5 +1,7 @@
 """A residual network: blocks that add to what they were given, so that depth costs no signal."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -26,9 +28,10 @@ class ResNet(nn.Module):
         d_embedding: int = 16,
         dropout: float = 0.1,
         encoding: str = "piecewise_linear",
+        map_sides: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        self.inputs = Inputs(features, d_embedding, encoding)
+        self.inputs = Inputs(features, d_embedding, encoding, map_sides, dropout)
         self.first = nn.Linear(self.inputs.n_tokens * d_embedding, width)
         self.blocks = nn.ModuleList(_Block(width, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)

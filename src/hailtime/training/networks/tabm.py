@@ -1,5 +1,7 @@
 """An ensemble in one network: k perceptrons that share their weights but for a few scales, and answer by their mean."""
 
+from collections.abc import Sequence
+
 import tabm
 from torch import Tensor, nn
 
@@ -25,9 +27,10 @@ class TabM(nn.Module):
         dropout: float = 0.1,
         n_members: int = 8,
         encoding: str = "piecewise_linear",
+        map_sides: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        self.inputs = Inputs(features, d_embedding, encoding)
+        self.inputs = Inputs(features, d_embedding, encoding, map_sides, dropout)
         self.view = tabm.EnsembleView(k=n_members)
         self.trunk = tabm.make_tabm_backbone(
             d_in=self.inputs.n_tokens * d_embedding,
