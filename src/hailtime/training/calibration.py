@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hailtime.schema import Schema
 from hailtime.slices import band_cuts
@@ -65,9 +66,9 @@ class Calibration(nn.Module):
 
     def forward(self, quantiles_s: Tensor, x_num: Tensor, x_cat: Tensor) -> Tensor:
         factors = self.overall if self.by_slice is None else self.overall * self.by_slice(x_num, x_cat)
-        below, above = factors.unbind(dim=-1)
-        low, median, high = quantiles_s.unbind(dim=1)
-        return torch.stack([median - (median - low) * below, median, median + (high - median) * above], dim=1)
+        below, above = factors.chunk(2, dim=-1)
+        low, median, high = quantiles_s.chunk(3, dim=1)
+        return torch.cat([median - (median - low) * below, median, median + (high - median) * above], dim=1)
 
     def settings(self) -> dict[str, Any]:
         """What builds the same calibration again: the content of calibration.json."""
@@ -82,6 +83,8 @@ class SliceFactors(nn.Module):
     first_S: Tensor
     missing_S: Tensor
     factors_M2: Tensor
+    numeric: Tensor
+    categorical: Tensor
 
     def __init__(self, slicings: Sequence[Slicing]) -> None:
         super().__init__()
@@ -89,7 +92,9 @@ class SliceFactors(nn.Module):
         ordered = [*numeric, *(s for s in slicings if s.cuts is None)]
         n_cuts = max((len(s.cuts or []) for s in numeric), default=0)
         padded = [[*(s.cuts or []), *[torch.inf] * (n_cuts - len(s.cuts or []))] for s in numeric]
-        self.numeric, self.categorical = [s.column for s in numeric], [s.column for s in ordered[len(numeric) :]]
+        columns = [s.column for s in ordered]
+        self.register_buffer("numeric", torch.tensor(columns[: len(numeric)], dtype=torch.int64))
+        self.register_buffer("categorical", torch.tensor(columns[len(numeric) :], dtype=torch.int64))
         self.register_buffer("cuts_SC", torch.tensor(padded))
         self.register_buffer("missing_S", torch.tensor([len(s.below) - 1 for s in numeric]))
         sizes = torch.tensor([0, *(len(s.below) for s in ordered)])
@@ -98,13 +103,13 @@ class SliceFactors(nn.Module):
         self.register_buffer("factors_M2", torch.tensor(pairs))
 
     def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
-        places = [x_cat[:, self.categorical]] if self.categorical else []
-        if self.numeric:
-            x_BS = x_num[:, self.numeric]
+        places = [x_cat.index_select(1, self.categorical)] if len(self.categorical) else []
+        if len(self.numeric):
+            x_BS = x_num.index_select(1, self.numeric)
             band_BS = (x_BS[:, :, None] > self.cuts_SC).sum(dim=2)
             places = [torch.where(torch.isnan(x_BS), self.missing_S, band_BS), *places]
-        factors_BS2 = self.factors_M2[torch.cat(places, dim=1) + self.first_S]
-        return factors_BS2.prod(dim=1)
+        place_BS = (torch.cat(places, dim=1) if len(places) > 1 else places[0]) + self.first_S
+        return functional.embedding(place_BS, self.factors_M2).prod(dim=1)
 
 
 def slicings_of(schema: Schema, spec: FeatureSpec, columns: Sequence[str], train: pl.DataFrame) -> list[Slicing]:

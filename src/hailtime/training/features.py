@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 EARTH_RADIUS_M = 6_371_009.0  # mean radius, IUGG
+LARGEST = 3e38  # a float32 beyond counts as infinite, and so as missing
 UNKNOWN = 0  # code of a category that the training part does not hold (often enough)
 CLOCK_YEARS = (2000, 2060)  # the model knows the zone's clock changes in between; times outside count as its ends
 
@@ -107,51 +108,56 @@ class RowFeatures(nn.Module):
 
     low_F: Tensor
     high_F: Tensor
-    clips_F: Tensor
+    below_F: Tensor
+    above_F: Tensor
     columns_C: Tensor
     column_codes: Tensor
     clock_changes: Tensor
-    clock_offsets: Tensor
+    clock_steps: Tensor
+    journey: Tensor
 
     def __init__(self, schema: Schema, spec: FeatureSpec) -> None:
         super().__init__()
-        limits = [(column.minimum, column.maximum) for column in schema.numeric]
-        self.register_buffer("low_F", _float([-torch.inf if low is None else low for low, _ in limits]))
-        self.register_buffer("high_F", _float([torch.inf if high is None else high for _, high in limits]))
-        self.register_buffer("clips_F", torch.tensor([c.out_of_range == "clip" for c in schema.numeric]))
-        self.register_buffer("column_codes", spec.column_codes())
+        lows = [-LARGEST if column.minimum is None else column.minimum for column in schema.numeric]
+        highs = [LARGEST if column.maximum is None else column.maximum for column in schema.numeric]
+        clips = torch.tensor([column.out_of_range == "clip" for column in schema.numeric])
+        self.register_buffer("low_F", _float(lows))
+        self.register_buffer("high_F", _float(highs))
+        # what a number beyond its limit counts as; an infinite one is missing where there is no limit
+        self.register_buffer("below_F", torch.where(clips & (self.low_F > -LARGEST), self.low_F, torch.nan))
+        self.register_buffer("above_F", torch.where(clips & (self.high_F < LARGEST), self.high_F, torch.nan))
+        self.register_buffer("column_codes", spec.column_codes().flatten())
         self.register_buffer("columns_C", torch.arange(len(schema.categorical)))
         changes, offsets = clock_changes(schema.timezone)
-        self.register_buffer("clock_changes", torch.tensor(changes))
-        self.register_buffer("clock_offsets", torch.tensor(offsets))
-        self.journey = [schema.numeric_names.index(name) for name in schema.journey] if schema.journey else None
+        self.since_monday_s = offsets[0] + 3 * 86_400  # 1970-01-01 was a Thursday
+        self.register_buffer("clock_changes", torch.tensor(changes, dtype=torch.int64))
+        self.register_buffer("clock_steps", torch.tensor(offsets).diff())
+        columns = [schema.numeric_names.index(name) for name in schema.journey or ()]
+        self.register_buffer("journey", torch.tensor(columns, dtype=torch.int64))
 
     def forward(self, numeric: Tensor, words: Tensor, requested_at: Tensor) -> tuple[Tensor, Tensor]:
         x_BF = self.within_limits(numeric)
         clock, weekday = self.local_clock(requested_at)
-        parts = [x_BF, *([great_circle(x_BF[:, self.journey])] if self.journey else []), clock]
-        codes = self.column_codes[words, self.columns_C]
+        parts = [x_BF, *([great_circle(x_BF.index_select(1, self.journey))] if len(self.journey) else []), clock]
+        codes = self.column_codes[words * len(self.columns_C) + self.columns_C]
         return torch.cat(parts, dim=1), torch.cat([codes, weekday], dim=1)
 
     def within_limits(self, x_BF: Tensor) -> Tensor:
         """NaN for what is not finite or outside a limit, the limit itself where the column clips."""
-        below, above = x_BF < self.low_F, x_BF > self.high_F
-        clipped = torch.where(below, self.low_F, torch.where(above, self.high_F, x_BF))
-        inside = torch.where(self.clips_F, clipped, torch.where(below | above, torch.nan, x_BF))
-        # 3e38: any number beyond is infinite in float32; compared rather than asked isinf, which is one node more
-        return torch.where(inside.abs() <= 3e38, inside, torch.nan)
+        return torch.where(x_BF < self.low_F, self.below_F, torch.where(x_BF > self.high_F, self.above_F, x_BF))
 
     def local_clock(self, requested_at: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 2) float32 hour of the day and of the week by the city's clock, (B, 1) int64 weekday from Monday = 0."""
         first, last = _epoch(CLOCK_YEARS[0]), _epoch(CLOCK_YEARS[1]) - 1
         # Not clamp: ONNX Runtime 1.22 to 1.30 clips int64 by limits beyond 32 bits wrongly (measured)
         utc = torch.where(requested_at < first, first, torch.where(requested_at > last, last, requested_at))
-        n_changes = (utc >= self.clock_changes).sum(dim=1)
-        local = utc + self.clock_offsets[n_changes][:, None]
-        day = local // 86_400
-        hour = (local - day * 86_400).to(torch.float32) / 3600.0
-        weekday = (day + 3) % 7  # 1970-01-01 was a Thursday
-        return torch.cat([hour, weekday.to(torch.float32) * 24.0 + hour], dim=1), weekday
+        moved = torch.where(utc >= self.clock_changes, self.clock_steps, 0).sum(dim=1, keepdim=True)
+        # By remainders alone: ONNX has no whole-number division that rounds down, and its stand-in is eight nodes
+        second_of_week = (utc + moved + self.since_monday_s) % (7 * 86_400)
+        second_of_day = (second_of_week % 86_400).to(torch.float32)
+        week, hour = second_of_week.to(torch.float32), second_of_day / 3600.0
+        weekday = ((week - second_of_day) / 86_400.0).to(torch.int64)  # exact: whole numbers below 2^24
+        return torch.cat([hour, week / 3600.0], dim=1), weekday
 
 
 def numeric_feature_names(schema: Schema) -> tuple[str, ...]:
@@ -169,14 +175,16 @@ def great_circle(points: Tensor) -> Tensor:
 
     The bearing is a vector, not an angle: an angle jumps at ±180° and two runtimes may fall on different sides.
     """
-    lat_1, lon_1, lat_2, lon_2 = torch.deg2rad(points).unbind(dim=1)
-    d_lat, d_lon = lat_2 - lat_1, lon_2 - lon_1
-    haversine = torch.sin(d_lat / 2) ** 2 + torch.cos(lat_1) * torch.cos(lat_2) * torch.sin(d_lon / 2) ** 2
-    distance_m = 2 * EARTH_RADIUS_M * torch.asin(torch.sqrt(haversine.clamp(0.0, 1.0)))
-    east_m = EARTH_RADIUS_M * torch.cos((lat_1 + lat_2) / 2) * d_lon
-    north_m = EARTH_RADIUS_M * d_lat
-    length_m = torch.sqrt(east_m**2 + north_m**2 + 1.0)  # 1 m²: no direction when the driver is already there
-    return torch.stack([distance_m, east_m / length_m, north_m / length_m, east_m, north_m], dim=1)
+    start_B2, end_B2 = torch.deg2rad(points).chunk(2, dim=1)
+    lat_1, lat_2, step_B2 = start_B2[:, :1], end_B2[:, :1], end_B2 - start_B2
+    half_lat, half_lon = torch.sin(step_B2 * 0.5).square().chunk(2, dim=1)
+    haversine = half_lat + torch.cos(lat_1) * torch.cos(lat_2) * half_lon
+    distance_m = torch.asin(torch.sqrt(haversine.clamp(0.0, 1.0))) * (2 * EARTH_RADIUS_M)
+    d_lat, d_lon = (step_B2 * EARTH_RADIUS_M).chunk(2, dim=1)
+    east_north_m = torch.cat([torch.cos((lat_1 + lat_2) * 0.5) * d_lon, d_lat], dim=1)
+    # 1 m²: no direction when the driver is already there
+    length_m = torch.sqrt(east_north_m.square().sum(dim=1, keepdim=True) + 1.0)
+    return torch.cat([distance_m, east_north_m / length_m, east_north_m], dim=1)
 
 
 def clock_changes(timezone: str) -> tuple[list[int], list[int]]:

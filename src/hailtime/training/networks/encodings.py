@@ -44,6 +44,9 @@ class Bins(nn.Module):
     row_of_cell: Tensor
     left_R: Tensor
     width_R: Tensor
+    cells_per_unit_N: Tensor
+    left_cell_R: Tensor
+    per_cell_R: Tensor
 
     def __init__(self, edges: list[list[float]]) -> None:
         super().__init__()
@@ -55,12 +58,20 @@ class Bins(nn.Module):
         self.register_buffer("row_of_cell", rows)
         self.register_buffer("left_R", left)
         self.register_buffer("width_R", width)
+        # the same in cells, all that is looked up in a call; not persistent, because it follows from the rest
+        span_N = (self.high_N - self.low_N).double()
+        cell_R = (span_N / N_CELLS).repeat_interleave(self.n_bins)
+        left_R = ((left.double() - self.low_N.double().repeat_interleave(self.n_bins)) / cell_R).round()
+        self.register_buffer("cells_per_unit_N", (N_CELLS / span_N).float(), persistent=False)
+        self.register_buffer("left_cell_R", left_R.float(), persistent=False)
+        self.register_buffer("per_cell_R", (cell_R / width.double()).float(), persistent=False)
 
     def forward(self, x_BN: Tensor) -> tuple[Tensor, Tensor]:
-        x_BN = torch.where(torch.isnan(x_BN), self.low_N, within(x_BN, self.low_N, self.high_N))
-        cell = ((x_BN - self.low_N) / (self.high_N - self.low_N) * N_CELLS).to(torch.int64).clamp(0, N_CELLS - 1)
-        row_BN = self.row_of_cell[cell + self.first_cell_N]
-        share_BN = ((x_BN - self.left_R[row_BN]) / self.width_R[row_BN]).clamp(0.0, 1.0)
+        known_BN = torch.where(torch.isnan(x_BN), self.low_N, x_BN)
+        cells_BN = ((known_BN - self.low_N) * self.cells_per_unit_N).clamp(0.0, float(N_CELLS))
+        cell_BN = cells_BN.to(torch.int64).clamp(max=N_CELLS - 1)
+        row_BN = self.row_of_cell[cell_BN + self.first_cell_N]
+        share_BN = (cells_BN - self.left_cell_R[row_BN]) * self.per_cell_R[row_BN]
         return row_BN, share_BN
 
 

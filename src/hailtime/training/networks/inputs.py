@@ -76,5 +76,6 @@ class QuantileHead(nn.Module):
 
 def in_order(free: Tensor) -> Tensor:
     """(..., 3) of any numbers, median first → (..., 3): P10 ≤ P50 ≤ P90."""
-    median, below, above = free.unbind(dim=-1)
-    return torch.stack([median - functional.softplus(below), median, median + functional.softplus(above)], dim=-1)
+    median, distances = free[..., :1], free[..., 1:]
+    below, above = functional.softplus(distances).chunk(2, dim=-1)
+    return torch.cat([median - below, median, median + above], dim=-1)
