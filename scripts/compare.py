@@ -11,9 +11,10 @@ import logging
 import warnings
 from pathlib import Path
 
-from hailtime.comparison.compare import compare, networks, write_whole
+from hailtime.comparison.compare import compare, networks
 from hailtime.comparison.page import markdown, picture
 from hailtime.config import check_command_line
+from hailtime.durable import store_file
 from hailtime.report import run_script
 from hailtime.tuning import composed
 
@@ -38,9 +39,10 @@ def main() -> None:
         n_trials=arguments.trials,
         only=arguments.only,
     )
+    arguments.out.mkdir(parents=True, exist_ok=True)
     table, stem = markdown(result, networks()), arguments.out / f"compare_{name}"
-    write_whole(stem.with_suffix(".json"), json.dumps(result, indent=1))
-    write_whole(stem.with_suffix(".md"), table)
+    store_file(stem.with_suffix(".json"), json.dumps(result, indent=1))
+    store_file(stem.with_suffix(".md"), table)
     picture(result, networks(), stem.with_suffix(".png"))
     print(table)
 

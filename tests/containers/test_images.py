@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import time
 from pathlib import Path
 
@@ -15,16 +14,12 @@ from hailtime.client import EtaClient, PredictionLog
 from hailtime.serving.deploy import deploy
 from hailtime.serving.triton import TritonServer
 from hailtime.serving.triton_install import find_or_install
+from tests.ports import free_port
 
 pytestmark = pytest.mark.containers
 ROOT = Path(__file__).parents[2]
 KEY = "a key of these tests"
 TOKEN = "a token of these tests"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def wait_for(true, wait_s=40.0) -> None:

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from contextlib import suppress
@@ -11,6 +10,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
+from tests.ports import free_port
 
 USER, PASSWORD, VARIABLE = "reader", "s3cret-of-the-tests", "HAILTIME_TEST_PASSWORD"
 
@@ -73,12 +74,6 @@ class Cluster:
     def _run(self, program, *arguments):
         command = as_user([self.programs / program, "-D", self.folder / "data", *arguments], self.folder)
         subprocess.run(command, cwd=self.folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 class Server:

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -24,6 +23,7 @@ from hailtime.monitoring.causes import Cause
 from hailtime.monitoring.exposition import _OF_HOUR, exposition
 from hailtime.monitoring.store import MonitorStore
 from hailtime.monitoring.telling import Alertmanager
+from tests.ports import free_port
 
 pytestmark = pytest.mark.prometheus
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -69,11 +69,6 @@ def running(store, tmp_path):
             listen, config = f"--web.listen-address=127.0.0.1:{port}", f"--config.file={tmp_path / file}"
             stack.enter_context(started([program, config, f"{data}={tmp_path / program}", listen, *more]))
         yield f"http://127.0.0.1:{ports['prometheus']}", f"http://127.0.0.1:{ports['alertmanager']}"
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
 CONF = """
 ClusterName=tests
@@ -51,12 +53,6 @@ def lacking():
     if missing:
         return f"there is no {', '.join(missing)} (Debian: apt install slurmd slurmctld slurm-client munge)"
     return "" if os.geteuid() == 0 else "slurmd must run as root to start tasks"
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 @contextmanager

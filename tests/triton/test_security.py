@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import socket
 import stat
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from hailtime.serving.access import KEY_HEADER, KEY_VARIABLE, key_file
 from hailtime.serving.deploy import deploy
 from hailtime.serving.tls import ServerTls, Tls
 from hailtime.serving.triton import TritonServer
+from tests.ports import free_port
 from tests.tiny_run import write_tiny_run
 from tests.triton.asking import ask, base_s, key_of, one_row
 
@@ -217,9 +217,3 @@ def test_scripts_serve_and_deploy_over_mutual_tls(installation, certificates, tm
     serving.terminate()
     serving.communicate(timeout=30)
     assert done.stdout.startswith(f"version 1 answers at localhost:{port}\n"), done.stderr
-
-
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]

@@ -6,7 +6,6 @@ what people read goes to `<out>/compare_<name>.json`, `.md` and `.png`.
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 
 from hailtime.comparison.entries import LEARNERS, WITHOUT_CHANCE, Comparison, learner_entry, network_entry
 from hailtime.config import CONFIGS
+from hailtime.durable import store_file
 from hailtime.errors import ConfigError, did_you_mean
 from hailtime.metrics import summary
 from hailtime.preparation.from_config import prepared_data
@@ -48,6 +48,7 @@ def compare(
     config = composed(overrides)
     prepared = prepared_data(config)
     settings = {"data_fingerprint": prepared.fingerprint, "n_trials": n_trials, "overrides": _of_training(overrides)}
+    (folder / "entries").mkdir(parents=True, exist_ok=True)
     _check_same(folder, settings)
     of = Comparison.of(folder, config, overrides, prepared, n_trials)
     for name in only or names:
@@ -56,7 +57,7 @@ def compare(
             if not path.exists():
                 log.info("── %s, seed %d", name, seed)
                 make = learner_entry if name in LEARNERS else network_entry
-                write_whole(path, json.dumps(make(of, name, seed), indent=1))
+                store_file(path, json.dumps(make(of, name, seed), indent=1))
     rows = {name: len(part.target_s) for name, part in of.parts.items()}
     result = {"source": prepared.schema.source, "rows": rows, "threads": torch.get_num_threads(), **settings}
     result["learners"] = learners_in(folder, names)
@@ -85,17 +86,6 @@ def learners_in(folder: Path, names: Sequence[str]) -> dict[str, Any]:
     return dict(sorted(found.items(), key=lambda item: item[1]["mean"]["mae_s"]))
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Complete or not at all, whenever the process is killed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-
-
 def _of_training(overrides: Sequence[str]) -> list[str]:
     """Overrides that decide what is learned; a path is another on every machine."""
     return sorted(o for o in overrides if not o.startswith(("prepared=", "source.load.folder=")))
@@ -104,7 +94,7 @@ def _of_training(overrides: Sequence[str]) -> list[str]:
 def _check_same(folder: Path, settings: dict[str, Any]) -> None:
     path = folder / "settings.json"
     if not path.exists():
-        write_whole(path, json.dumps(settings, indent=1))
+        store_file(path, json.dumps(settings, indent=1))
         return
     before = json.loads(path.read_text())
     if before != settings:

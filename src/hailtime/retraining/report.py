@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from hailtime.durable import store_file
 from hailtime.plots import BLUE, GREY, new_figure
 from hailtime.preparation.page_html import section, table
 from hailtime.preparation.page_style import STYLE
-from hailtime.serving.durable import store_file
 
 WORDS = {
     "live": "The new version is live",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hailtime import clock
+from hailtime.durable import store_file
 from hailtime.errors import DataError, DeployError, ExportError, HailtimeError
 from hailtime.locking import locked
 from hailtime.monitoring.watch import WatchedModel
@@ -24,7 +25,6 @@ from hailtime.retraining.report import write_report
 from hailtime.retraining.settings import RetrainSettings
 from hailtime.retraining.state import Retraining, prune, retrainings
 from hailtime.serving.config_file import read_served
-from hailtime.serving.durable import store_file
 from hailtime.serving.gates import GateResult
 from hailtime.serving.history import read_history
 from hailtime.serving.places import LOCK

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from hailtime.clock import now
+from hailtime.durable import store_file
 from hailtime.retraining.settings import RetrainSettings
-from hailtime.serving.durable import store_file
 
 STATE = "state.json"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2
 
+from hailtime.durable import store_file
 from hailtime.errors import DeployError, HailtimeError
 from hailtime.rollout import Rollout
 from hailtime.schema import MODEL_NAME, QUANTILES, Schema
-from hailtime.serving.durable import store_file
 from hailtime.serving.places import CONFIG, model_folder
 from hailtime.serving.settings import MAX_BATCH_SIZE, Settings
 

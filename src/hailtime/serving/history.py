@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hailtime.clock import now
+from hailtime.durable import append_line, store_file
 from hailtime.errors import DeployError
 from hailtime.rollout import Rollout
 from hailtime.serving.config_file import Served
-from hailtime.serving.durable import append_line, store_file
 from hailtime.serving.gates import GateResult
 from hailtime.serving.places import HISTORY, model_folder
 

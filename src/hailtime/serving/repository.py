@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from hailtime.durable import flush_folder, store_file, write_flushed
 from hailtime.errors import DeployError
 from hailtime.locking import locked
-from hailtime.serving.durable import flush_folder, store_file, write_flushed
 from hailtime.serving.history import read_history
 from hailtime.serving.model_file import Probe, read_run
 from hailtime.serving.places import (

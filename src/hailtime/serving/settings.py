@@ -20,8 +20,8 @@ import yaml
 from numpy.typing import NDArray
 from tritonclient.grpc import model_config_pb2
 
+from hailtime.durable import store_file
 from hailtime.errors import DeployError, did_you_mean
-from hailtime.serving.durable import store_file
 
 SETTINGS = "serving.yaml"
 WARM_UP = "warmup"  # Triton's name for the folder, beside the versions

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from hailtime.durable import store_file
 from hailtime.errors import DataError, DeployError
 from hailtime.rollout import Rollout, check_percent
 from hailtime.schema import Schema
 from hailtime.serving.config_file import Served, trial_config, write_config
 from hailtime.serving.control import TritonControl
-from hailtime.serving.durable import store_file
 from hailtime.serving.gates import (
     GateResult,
     Limits,

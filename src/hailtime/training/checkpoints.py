@@ -16,10 +16,11 @@ import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
+from hailtime.durable import store_file, take_place
 from hailtime.errors import HailtimeError
 from hailtime.training.batches import Batches, seed_of
 from hailtime.training.preemption import PreemptionNotice
-from hailtime.training.run_folder import HISTORY, MODEL, RESUME, store_text, take_place
+from hailtime.training.run_folder import HISTORY, MODEL, RESUME
 
 MONITOR = "val/mae_s"
 
@@ -79,7 +80,7 @@ class Checkpoints(Checkpoint):
                 shutil.copyfile(new, self.folder / f".{MODEL}.new")
                 take_place(self.folder / f".{MODEL}.new", self.folder / MODEL)
             take_place(new, self.folder / RESUME)
-            store_text(self.folder / HISTORY, as_csv(self.history))
+            store_file(self.folder / HISTORY, as_csv(self.history))
         trainer.strategy.barrier("saved")
         self.saved_at = time.monotonic()
         if trainer.strategy.reduce_boolean_decision(self.notice.came, all=False):

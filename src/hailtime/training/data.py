@@ -9,13 +9,13 @@ import polars as pl
 import pytorch_lightning as lightning
 import torch
 
+from hailtime.durable import store_file
 from hailtime.errors import ConfigError, DataError
 from hailtime.preparation.prepared import Prepared, types_of
 from hailtime.schema import Schema
 from hailtime.training.batches import Batches, ResidentBatches, Rows
 from hailtime.training.features import FeatureSpec, categorical_feature_names, numeric_feature_names, row_features
 from hailtime.training.model import TargetScale
-from hailtime.training.run_folder import store_text
 from hailtime.training.streaming import StreamedBatches, pieces_of, sample
 
 VALIDATION_BATCH = 16_384
@@ -94,7 +94,7 @@ class PreparedData(lightning.LightningDataModule):
         known = json.loads(file.read_text())
         if "resident" not in known:
             chosen = {part: self.keeps(part, device) for part in ("train", "validation")}
-            store_text(file, json.dumps({**known, "resident": chosen}))
+            store_file(file, json.dumps({**known, "resident": chosen}))
 
     def keeps(self, part: str, device: torch.device) -> bool:
         """True when the part stays in memory."""

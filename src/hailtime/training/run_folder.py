@@ -8,7 +8,6 @@ calibration.json, finished.json                      the training is done
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from hailtime.durable import store_file
 from hailtime.errors import ConfigError, DataError
 from hailtime.preparation.prepared import Prepared
 from hailtime.training.features import FeatureSpec
@@ -61,11 +61,11 @@ def check_same(config: DictConfig, folder: Path) -> None:
 def freeze(config: DictConfig, prepared: Prepared, spec: FeatureSpec, folder: Path) -> None:
     """All that says what this run is, written before the first step; config.yaml last, so it stands for all."""
     folder.mkdir(parents=True, exist_ok=True)
-    store_text(folder / "schema.json", prepared.schema.to_json())
-    store_text(folder / DATA, json.dumps(describe_data(prepared), indent=1))
-    store_text(folder / ORIGIN, json.dumps(origin(config.seed), indent=1))
+    store_file(folder / "schema.json", prepared.schema.to_json())
+    store_file(folder / DATA, json.dumps(describe_data(prepared), indent=1))
+    store_file(folder / ORIGIN, json.dumps(origin(config.seed), indent=1))
     spec.save(folder / "features.json")
-    store_text(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True))
+    store_file(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True))
 
 
 def describe_data(prepared: Prepared) -> dict[str, Any]:
@@ -97,25 +97,8 @@ def check_data(prepared: Prepared, folder: Path) -> None:
 
 def finish(folder: Path, summary: dict[str, Any]) -> None:
     """Marks the run as finished; the state for resuming has then no use."""
-    store_text(folder / FINISHED, json.dumps(summary, indent=1))
+    store_file(folder / FINISHED, json.dumps(summary, indent=1))
     (folder / RESUME).unlink(missing_ok=True)
-
-
-def store_text(file: Path, text: str) -> None:
-    """Writes a file that a reader sees whole or not at all, also after a power cut."""
-    new = file.with_name(f".{file.name}.new")
-    new.write_text(text)
-    take_place(new, file)
-
-
-def take_place(new: Path, file: Path) -> None:
-    """Renames a file that is written, once it is on the disk."""
-    descriptor = os.open(new, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    new.replace(file)
 
 
 def flat_settings(config: Any) -> Iterator[tuple[str, Any]]:

@@ -20,6 +20,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import nn
 
 from hailtime import plots
+from hailtime.durable import store_file
 from hailtime.errors import ConfigError, DataError
 from hailtime.preparation.from_config import prepared_data
 from hailtime.preparation.prepared import Prepared, load_prepared
@@ -45,7 +46,6 @@ from hailtime.training.run_folder import (
     check_data,
     finish,
     freeze,
-    store_text,
 )
 from hailtime.training.streaming import sample
 from hailtime.training.warm_start import grown, start_from
@@ -228,7 +228,7 @@ def calibrate(
         quantiles_s = model.from_features(rows.x_num, rows.x_cat)
     slicings = slicings_of(prepared.schema, spec, config.source.get("slices", []), sample(prepared, "train"))
     model.calibration = fit_calibration(quantiles_s, target_s, rows.x_num, rows.x_cat, slicings)
-    store_text(folder / "calibration.json", json.dumps(model.calibration.settings(), indent=1))
+    store_file(folder / "calibration.json", json.dumps(model.calibration.settings(), indent=1))
     return Run(folder, config, prepared.schema, spec, model)
 
 

@@ -7,7 +7,13 @@ from pathlib import Path
 def store_file(file: Path, content: str | bytes) -> None:
     """Write a file so that a reader sees the old content or the new, also after a power cut."""
     new = file.with_name(f".{file.name}.new")
-    write_flushed(new, content.encode() if isinstance(content, str) else content)
+    new.write_bytes(content.encode() if isinstance(content, str) else content)
+    take_place(new, file)
+
+
+def take_place(new: Path, file: Path) -> None:
+    """Rename a file that is written to the name it is read by, once it is on the disk."""
+    _flush(new)
     new.replace(file)
     flush_folder(file.parent)
 
@@ -35,7 +41,11 @@ def write_flushed(file: Path, content: bytes) -> None:
 
 def flush_folder(folder: Path) -> None:
     """The names of the files in it."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    _flush(folder)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
