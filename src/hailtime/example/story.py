@@ -8,6 +8,7 @@ Nothing in it is played but the city: alerts are the monitor's; the retraining a
 people and schedulers run; what the story says of them it reads from the release history and the log.
 """
 
+import json
 import shlex
 import subprocess
 import sys
@@ -15,8 +16,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from hailtime.errors import HailtimeError
 from hailtime.example.bad_model import TOO_SHORT, scaled
@@ -95,8 +94,8 @@ class Story(Watching):
         old, output = self.stable(), self.world.folder / "retrain.log"
         for _ in range(TRIES):
             self.wait(self.chapters.learn)
-            command = ("scripts/retrain.py", "--config", self._retrain_settings(), "--because", because)
-            self.mark("retraining", f"python {shlex.join(map(str, command))}")
+            command = self._retrain("--because", because)
+            self.mark("retraining", f"python {shlex.join(command[:3])}")
             with running(command, output, is_training=True) as process:
                 self.until(lambda: process.poll() is not None, self.chapters.live, "the end of the retraining")
             if process.returncode != REFUSED:
@@ -107,19 +106,13 @@ class Story(Watching):
         live_s = next(made_s(change) for change in self.changes() if change.plan and change.plan.stable != old)
         self.mark("live", f"VERSION {self.stable()} ANSWERS EVERYBODY", live_s)
 
-    def _retrain_settings(self) -> Path:
-        """The shipped ones, for this place."""
-        world, settings = self.world, yaml.safe_load((ROOT / "configs" / "retrain.yaml").read_text())
+    def _retrain(self, *more: str) -> list[str]:
+        """The command, with what is other here than in configs/retrain.yaml."""
+        world = self.world
         places = {"log": world.log, "store": world.store, "repository": world.repository, "folder": world.retrainings}
         changes = {name: str(place.absolute()) for name, place in places.items()} | {"url": world.triton.url}
-        for name, value in {**changes, **self.chapters.retrain}.items():
-            section, _, entry = name.partition(".")
-            if entry:
-                settings[section][entry] = value
-            else:
-                settings[section] = value
-        (world.folder / "retrain.yaml").write_text(yaml.safe_dump(settings))
-        return world.folder / "retrain.yaml"
+        changed = [f"{name}={json.dumps(value)}" for name, value in {**changes, **self.chapters.retrain}.items()]
+        return ["scripts/retrain.py", *more, *changed]
 
     def ship_scaled(self) -> None:
         """Somebody multiplied the answers in the live model's file: the gates see it."""
@@ -141,7 +134,7 @@ class Story(Watching):
             raise HailtimeError(f"wrong labels should pass the gates, which know no others: {done.stderr[-500:]}")
         self.mark("bad live", at_s=made_s(self.changes()[-1]))
         alert = self.next_alert("release", self.chapters.bad)
-        done = self._run("scripts/retrain.py", "--config", self._retrain_settings())  # as its scheduler does
+        done = self._run(*self._retrain())  # as its scheduler does
         if self.stable() != before:
             raise HailtimeError(f"version {before} should answer again: {done.stdout}{done.stderr}; alert: {alert}")
         self.mark("stopped", f"VERSION {before} ANSWERS EVERYBODY AGAIN")
