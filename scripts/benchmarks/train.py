@@ -1,4 +1,4 @@
-"""The training loop: Hailtime's beside one written by hand, and streamed data beside a resident table.
+"""The training loop: Hailtime's beside one written by hand, streamed data beside a resident table, and other libraries.
 
 Same network, rows, batches, optimiser, clipping, schedule and averaging, in turns in one process. The time is that of
 the training steps; validation and saving are left out on both sides. Ratios are medians of the turns.
@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from benchmarks.hand_loop import HandLoop, seconds_of
+from benchmarks.training_peers import peers
 from hailtime.config import CONFIGS
 from hailtime.preparation.from_config import prepared_data
 from hailtime.preparation.prepared import Prepared
@@ -38,6 +39,12 @@ STEPS = {
     "large": ["data.batch_size=4096", "network.width=256"],
     "1 ms": ["data.batch_size=64", "network.width=32", "network.depth=2", "network.d_embedding=4"],
 }
+
+
+# a perceptron as other libraries have it: numbers as they are, short embeddings of categories
+PERCEPTRON = [
+    "network=mlp", "network.encoding=standard", "network.d_embedding=4", "network.map_sides=[]", "data.batch_size=512",
+]  # fmt: skip
 
 
 class Watch(lightning.Callback):
@@ -60,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--requests", type=int, default=400_000, help="trips of the simulated city")
     parser.add_argument("--turns", type=int, default=5, help="of each loop")
     parser.add_argument("--small-rows", type=int, default=100_000, help="rows of an epoch of small steps")
+    parser.add_argument("--no-peers", action="store_true", help="leave other libraries out, which are installed for it")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py: compile=true, trainer=gpu")
 
 
@@ -77,7 +85,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             "1 ms": turns(configs["1 ms"], prepared, spec, arguments.turns, arguments.small_rows, Path(made)),
         }
         stream = streaming(configs["large"], prepared, spec, arguments.turns, Path(made))
-    return {"settings": list(arguments.overrides), "loops": loops, "streaming": stream}
+        figures = {"settings": list(arguments.overrides), "loops": loops, "streaming": stream}
+        if not arguments.no_peers:
+            config = compose_config([*common, *PERCEPTRON, "trainer=cpu"])
+            figures["perceptrons"] = perceptrons(config, prepared, spec, Path(made))
+    return figures
 
 
 def compose_config(overrides: list[str]) -> DictConfig:
@@ -184,6 +196,17 @@ def streaming(
     }
 
 
+def perceptrons(config: DictConfig, prepared: Prepared, spec: FeatureSpec, folder: Path) -> dict[str, Any]:
+    """Rows a second of the same perceptron here and in other libraries, all of them on the CPU."""
+    data = PreparedData(prepared, spec, seed=1, **config.data)
+    watch, batches = fit(config, data, spec, folder, n_epochs=4)
+    n_used = len(batches.rows) // config.data.batch_size * config.data.batch_size
+    weights = sum(weight.numel() for weight in build_network(config, spec).parameters())
+    ours = {"rows_per_s": n_used / statistics.median(watch.seconds[1:]), "weights": weights}
+    others = peers(batches.rows, width=config.network.width, batch_size=config.data.batch_size, folder=folder)
+    return {"hailtime": ours, **others}
+
+
 def show(figures: dict[str, Any]) -> None:
     table = Table(title="Training, rows a second", title_justify="left")
     for heading in ("", "Hailtime", "the other", "share", "least", "most"):
@@ -195,6 +218,11 @@ def show(figures: dict[str, Any]) -> None:
     table.add_row(
         "streamed, beside resident", *_cells(stream["rows_per_s_streamed"], stream["rows_per_s_resident"], stream)
     )
+    for name, one in figures.get("perceptrons", {}).items():
+        if name != "hailtime":
+            ours = figures["perceptrons"]["hailtime"]["rows_per_s"]
+            cells = (f"{ours:,.0f}", f"{one['rows_per_s']:,.0f}", f"{ours / one['rows_per_s']:.2f}", "", "")
+            table.add_row(f"a perceptron of {name}", *cells)
     console().print(table)
 
 
