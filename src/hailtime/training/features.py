@@ -17,7 +17,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -131,7 +131,7 @@ class RowFeatures(nn.Module):
         changes, offsets = clock_changes(schema.timezone)
         self.since_monday_s = offsets[0] + 3 * 86_400  # 1970-01-01 was a Thursday
         self.register_buffer("clock_changes", torch.tensor(changes, dtype=torch.int64))
-        self.register_buffer("clock_steps", torch.tensor(offsets).diff())
+        self.register_buffer("clock_steps", torch.tensor(offsets).diff().float()[:, None])
         columns = [schema.numeric_names.index(name) for name in schema.journey or ()]
         self.register_buffer("journey", torch.tensor(columns, dtype=torch.int64))
 
@@ -151,7 +151,8 @@ class RowFeatures(nn.Module):
         first, last = _epoch(CLOCK_YEARS[0]), _epoch(CLOCK_YEARS[1]) - 1
         # Not clamp: ONNX Runtime 1.22 to 1.30 clips int64 by limits beyond 32 bits wrongly (measured)
         utc = torch.where(requested_at < first, first, torch.where(requested_at > last, last, requested_at))
-        moved = torch.where(utc >= self.clock_changes, self.clock_steps, 0).sum(dim=1, keepdim=True)
+        # exact: sums of whole seconds below 2^24; a product is a third of a selection's time for many rows
+        moved = ((utc >= self.clock_changes).float() @ self.clock_steps).to(torch.int64)
         # By remainders alone: ONNX has no whole-number division that rounds down, and its stand-in is eight nodes
         second_of_week = (utc + moved + self.since_monday_s) % (7 * 86_400)
         second_of_day = (second_of_week % 86_400).to(torch.float32)
@@ -187,7 +188,8 @@ def great_circle(points: Tensor) -> Tensor:
     return torch.cat([distance_m, east_north_m / length_m, east_north_m], dim=1)
 
 
-def clock_changes(timezone: str) -> tuple[list[int], list[int]]:
+@cache
+def clock_changes(timezone: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """UTC seconds at which the zone's offset changes, and the offsets in seconds: one more, from the start.
 
     Found with zoneinfo, to the second; a day with two changes would show one (no zone has had that since 2000).
@@ -210,7 +212,7 @@ def clock_changes(timezone: str) -> tuple[list[int], list[int]]:
             low, high = (middle, high) if offset_s(middle) == offsets[-1] else (low, middle)
         changes.append(high)
         offsets.append(offset_s(high))
-    return changes, offsets
+    return tuple(changes), tuple(offsets)
 
 
 def row_features(schema: Schema, spec: FeatureSpec, frame: pl.DataFrame) -> tuple[Tensor, Tensor]:
@@ -224,13 +226,14 @@ def model_inputs(schema: Schema, spec: FeatureSpec, frame: pl.DataFrame) -> tupl
     """A prepared frame as the inputs of `RowFeatures`: numeric (B, F), words (B, C), requested_at (B, 1) in seconds."""
     import polars as pl
 
-    numeric, categorical, requested_at = raw_inputs(schema, frame)
-    place = {word: i + 1 for i, word in enumerate(spec.words)}
-    words = [
-        pl.Series(column).replace_strict(place, default=0, return_dtype=pl.Int64).to_numpy() for column in categorical.T
-    ]
-    stacked = np.stack(words, axis=1) if words else np.zeros((len(frame), 0), np.int64)
-    return torch.from_numpy(numeric), torch.from_numpy(stacked), torch.from_numpy(requested_at)
+    numeric, requested_at = _numbers(schema, frame), _seconds(schema, frame)
+    known = pl.Enum(spec.words)  # its codes are the places, from 0
+    words = frame.select(
+        pl.col(n).fill_null("").cast(known, strict=False).to_physical().cast(pl.Int64) + 1
+        for n in schema.categorical_names
+    ).fill_null(0)
+    places = words.to_numpy().reshape(len(frame), len(schema.categorical))
+    return torch.from_numpy(numeric), torch.from_numpy(np.ascontiguousarray(places)), torch.from_numpy(requested_at)
 
 
 def raw_inputs(
@@ -239,14 +242,20 @@ def raw_inputs(
     """A prepared frame as it is sent: numeric float32, categorical str ('' when missing), requested_at in seconds."""
     import polars as pl
 
+    categorical = frame.select(pl.col(n).fill_null("") for n in schema.categorical_names).to_numpy()
+    words = categorical.reshape(len(frame), len(schema.categorical)).astype(object)
+    return _numbers(schema, frame), words, _seconds(schema, frame)
+
+
+def _numbers(schema: Schema, frame: pl.DataFrame) -> NDArray[np.float32]:
+    import polars as pl
+
     numeric = frame.select(pl.col(n).cast(pl.Float32).fill_null(np.nan) for n in schema.numeric_names)
-    categorical = frame.select(pl.col(n).fill_null("") for n in schema.categorical_names)
-    seconds = frame[schema.requested_at].to_numpy() // MICROSECONDS_PER_SECOND
-    return (
-        np.ascontiguousarray(numeric.to_numpy().reshape(len(frame), len(schema.numeric)), np.float32),
-        categorical.to_numpy().reshape(len(frame), len(schema.categorical)).astype(object),
-        np.ascontiguousarray(seconds[:, None]),
-    )
+    return np.ascontiguousarray(numeric.to_numpy().reshape(len(frame), len(schema.numeric)), np.float32)
+
+
+def _seconds(schema: Schema, frame: pl.DataFrame) -> NDArray[np.int64]:
+    return np.ascontiguousarray((frame[schema.requested_at].to_numpy() // MICROSECONDS_PER_SECOND)[:, None])
 
 
 def _float(values: Sequence[float]) -> Tensor:
