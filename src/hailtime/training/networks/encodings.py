@@ -90,6 +90,8 @@ class PiecewiseLinear(nn.Module):
     torch.Size([1, 2, 2])
     """
 
+    missing_row_N: Tensor
+
     def __init__(self, edges: list[list[float]], d_embedding: int) -> None:
         super().__init__()
         self.bins = Bins(edges)
@@ -101,6 +103,8 @@ class PiecewiseLinear(nn.Module):
         self.step_NKD = nn.Parameter(share[:, :, None] * direction)
         self.start_ND = nn.Parameter(-0.5 * direction[:, 0])
         self.missing_ND = nn.Parameter(torch.zeros(n_features, d_embedding))
+        n_rows = n_features * n_bins
+        self.register_buffer("missing_row_N", torch.arange(n_rows, n_rows + n_features), persistent=False)
 
     @classmethod
     def of(cls, features: FeatureSpec, d_embedding: int) -> "PiecewiseLinear":
@@ -108,14 +112,15 @@ class PiecewiseLinear(nn.Module):
 
     def forward(self, x_BN: Tensor) -> Tensor:
         row_BN, share_BN = self.bins(x_BN)
+        row_BN = torch.where(torch.isnan(x_BN), self.missing_row_N, row_BN)
         point_BND, step_BND = functional.embedding(row_BN, self.table()).chunk(2, dim=-1)
-        curve_BND = torch.addcmul(point_BND, share_BN[:, :, None], step_BND)
-        return torch.where(torch.isnan(x_BN)[:, :, None], self.missing_ND, curve_BND)
+        return torch.addcmul(point_BND, share_BN[:, :, None], step_BND)
 
     def table(self) -> Tensor:
-        """(R, 2 D): where the curve stands at a bin's left edge, and its step over the bin."""
+        """(R + N, 2 D): where the curve stands at a bin's left edge, and its step over the bin; then the missing."""
         left_NKD = self.step_NKD.cumsum(dim=1) - self.step_NKD + self.start_ND[:, None]
-        return torch.cat([left_NKD, self.step_NKD], dim=-1).flatten(0, 1)
+        curves = torch.cat([left_NKD, self.step_NKD], dim=-1).flatten(0, 1)
+        return torch.cat([curves, torch.cat([self.missing_ND, torch.zeros_like(self.missing_ND)], dim=-1)])
 
 
 class Standardised(nn.Module):
