@@ -2,7 +2,8 @@
 
     python peer_training.py pytorch_tabular|pytabkit ROWS.npz WIDTH BATCH_SIZE EPOCHS [EPOCHS ...]
 
-The rows are in memory before any clock starts. Prints JSON: seconds of `fit` by number of epochs, and the weights.
+The rows are in memory before any clock starts. Prints JSON: seconds of `fit` by number of
+epochs (of several with one number the last), and the weights.
 """
 
 import json
@@ -37,7 +38,7 @@ def pytorch_tabular(
         optimizer_config=OptimizerConfig(optimizer="AdamW"),
         trainer_config=TrainerConfig(
             batch_size=batch, max_epochs=epochs, early_stopping=None, checkpoints=None, load_best=False,
-            accelerator="cpu", progress_bar="none", trainer_kwargs={"logger": False, "enable_model_summary": False},
+            accelerator="cpu", progress_bar="none", trainer_kwargs={"enable_model_summary": False},
         ),
         verbose=False,
     )  # fmt: skip

@@ -18,7 +18,7 @@ from hailtime.training.batches import Rows
 
 TORCH = f"torch=={torch.__version__.split('+')[0]}"
 PEERS = {
-    "pytorch_tabular": (TORCH, "pytorch_tabular==1.2.0"),
+    "pytorch_tabular": (TORCH, "pytorch_tabular==1.2.0", "requests"),
     "pytabkit": (TORCH, "pytabkit[models]==1.7.3"),
 }
 EPOCHS = (1, 4)
@@ -35,7 +35,7 @@ def peers(rows: Rows, *, width: int, batch_size: int, folder: Path) -> dict[str,
 def _peer(name: str, rows: Path, width: int, batch_size: int) -> dict[str, Any]:
     python = install(name, PEERS[name]) / "python"
     program = Path(__file__).with_name("peer_training.py")
-    command = [python, program, name, rows, width, batch_size, *EPOCHS]
+    command = [python, program, name, rows, width, batch_size, EPOCHS[0], *EPOCHS]  # the first is not counted
     alone = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
         [str(word) for word in command], capture_output=True, text=True, check=False, env=alone, cwd=rows.parent
