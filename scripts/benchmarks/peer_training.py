@@ -62,7 +62,7 @@ def pytabkit(
 
 def main(library: str, rows_path: str, width: str, batch_size: str, *epochs: str) -> None:
     warnings.simplefilter("ignore")
-    rows = np.load(rows_path)
+    rows = np.load(rows_path, allow_pickle=False)
     numbers = [f"n{i}" for i in range(rows["x_num"].shape[1])]
     codes = [f"c{i}" for i in range(rows["x_cat"].shape[1])]
     frame = pd.DataFrame(rows["x_num"], columns=numbers).assign(y=rows["y"])
