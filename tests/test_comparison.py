@@ -18,6 +18,7 @@ from hailtime.comparison.entries import LEARNERS, WITHOUT_CHANCE, Comparison, le
 from hailtime.comparison.page import markdown, picture
 from hailtime.config import CONFIGS
 from hailtime.errors import ConfigError
+from hailtime.locking import locked
 from tests.conftest import small_config
 
 QUICK = {"lightgbm": {"learning_rate": 0.2}, "xgboost": {"learning_rate": 0.3}, "catboost": {"learning_rate": 0.3}}
@@ -158,3 +159,12 @@ def test_a_killed_comparison_makes_only_what_is_missing(small_run, tmp_path):
     assert {path.name: path.stat().st_mtime_ns for path in entries.iterdir() if path.name in made} == made
     result = json.loads((tmp_path / "out/compare_killed.json").read_text())
     assert set(result["learners"]) == {"rule", "ridge", "tree", "svm"}
+
+
+def test_two_comparisons_do_not_share_a_folder(small_run, tmp_path):
+    overrides = [f"prepared={small_run.prepared.folder}", "source.load.n_requests=8000"]
+    with (
+        locked(tmp_path / ".lock", ConfigError),
+        pytest.raises(ConfigError, match=r"another process has held .*wait for it or stop it"),
+    ):
+        compare(tmp_path, overrides, seeds=[1], n_trials=0, only=["rule"])

@@ -17,6 +17,7 @@ from hailtime.comparison.entries import LEARNERS, WITHOUT_CHANCE, Comparison, le
 from hailtime.config import CONFIGS
 from hailtime.durable import store_file
 from hailtime.errors import ConfigError, did_you_mean
+from hailtime.locking import locked
 from hailtime.metrics import summary
 from hailtime.preparation.from_config import prepared_data
 from hailtime.tuning import composed
@@ -39,7 +40,7 @@ def compare(
 ) -> dict[str, Any]:
     """Makes the entries that are missing and returns the whole: settings, entries, means and deviations by learner.
 
-    ConfigError when the folder holds a comparison of other data or settings.
+    ConfigError when the folder holds a comparison of other data or settings, or another process is making entries.
     """
     names = [*LEARNERS, *networks()]
     for name in only:
@@ -49,15 +50,12 @@ def compare(
     prepared = prepared_data(config)
     settings = {"data_fingerprint": prepared.fingerprint, "n_trials": n_trials, "overrides": _of_training(overrides)}
     (folder / "entries").mkdir(parents=True, exist_ok=True)
-    _check_same(folder, settings)
-    of = Comparison.of(folder, config, overrides, prepared, n_trials)
-    for name in only or names:
-        for seed in seeds[:1] if name in WITHOUT_CHANCE else seeds:
-            path = folder / "entries" / f"{name}-{seed}.json"
-            if not path.exists():
-                log.info("── %s, seed %d", name, seed)
-                make = learner_entry if name in LEARNERS else network_entry
-                store_file(path, json.dumps(make(of, name, seed), indent=1))
+    with locked(folder / ".lock", ConfigError, timeout_s=1.0):  # two would train into the same folders
+        _check_same(folder, settings)
+        of = Comparison.of(folder, config, overrides, prepared, n_trials)
+        for name in only or names:
+            for seed in seeds[:1] if name in WITHOUT_CHANCE else seeds:
+                _make_entry(of, name, seed)
     rows = {name: len(part.target_s) for name, part in of.parts.items()}
     result = {"source": prepared.schema.source, "rows": rows, "threads": torch.get_num_threads(), **settings}
     result["learners"] = learners_in(folder, names)
@@ -66,6 +64,14 @@ def compare(
         truth, target = prepared.schema.truth, prepared.schema.target
         result["best_possible"] = summary(frame[truth].to_numpy(), frame[target].to_numpy())
     return result
+
+
+def _make_entry(of: Comparison, name: str, seed: int) -> None:
+    path = of.folder / "entries" / f"{name}-{seed}.json"
+    if not path.exists():
+        log.info("── %s, seed %d", name, seed)
+        make = learner_entry if name in LEARNERS else network_entry
+        store_file(path, json.dumps(make(of, name, seed), indent=1))
 
 
 def learners_in(folder: Path, names: Sequence[str]) -> dict[str, Any]:
