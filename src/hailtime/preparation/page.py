@@ -127,6 +127,8 @@ def _numbers(report: Report) -> str:
         if name != target
     ]
     words = "Shares of the rows by value. Where the line leaves the area, test is another world than training."
+    every = report["profile"].get("every", 1)
+    words += f" Pictures and quantiles are of one row in {every}." if every > 1 else ""
     return section(
         "Numbers, train and test", words, f'{legend(("train", "test"))}<div class="grid">{"".join(cards)}</div>'
     )
