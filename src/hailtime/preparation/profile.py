@@ -72,7 +72,9 @@ class Profile:
                 self._add_texts(part, name, values[name][0])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data: rows and days by part, of which rows the bins are, each column's counts by part, and how test differs from train."""
+        """Plain data: rows and days by part, which rows the bins are of, each column's counts by part, and how test
+        differs from train.
+        """
         columns = {column.name: column for column in self._schema.columns}
         numbers = {
             name: {"unit": columns[name].unit, "description": columns[name].description, **counts.to_dict()}
