@@ -141,9 +141,10 @@ def _hashes(column: pl.Series) -> NDArray[np.int64]:
     """64 bits of each coded text, whatever its code; 0 where it is missing."""
     texts = column.unique().drop_nulls()
     codes = texts.to_physical().to_numpy()
-    hashes = np.zeros(int(codes.max(initial=0)) + 2, "<u8")
-    hashes[codes] = [_bits(text) for text in texts.cast(pl.String)]
-    return hashes.view("<i8")[column.to_physical().fill_null(len(hashes) - 1).to_numpy()]
+    by_code = np.zeros(int(codes.max(initial=0)) + 2, "<u8")
+    by_code[codes] = [_bits(text) for text in texts.cast(pl.String)]
+    hashes: NDArray[np.int64] = by_code.view("<i8")[column.to_physical().fill_null(len(by_code) - 1).to_numpy()]
+    return hashes
 
 
 def _bits(text: str) -> int:
