@@ -237,12 +237,8 @@ def _mend(frame: AnyFrame, checks: Sequence[Check], schema: Schema) -> tuple[Any
         for check, mask in zip(checks, masks, strict=True)
     ]
     touched = _sums(caught, masks)
-    mended = {
-        name: values
-        for check, mask in zip(checks, masks, strict=True)
-        if touched[mask]
-        for name, values in check.mends.items()
-    }
+    touching = [check for check, mask in zip(checks, masks, strict=True) if touched[mask]]
+    mended = {name: values for check in touching for name, values in check.mends.items()}
     return frame.with_columns(**mended) if mended else frame, findings
 
 
