@@ -17,7 +17,7 @@ from polars.testing import assert_frame_equal
 from hailtime.config import CONFIGS
 from hailtime.errors import ConfigError, DataError, HailtimeError, SchemaError
 from hailtime.preparation.dataset import prepare
-from hailtime.preparation.parts import PartDigest
+from hailtime.preparation.parts import PartDigest, coded
 from hailtime.preparation.prepared import load_prepared
 from hailtime.preparation.split import PARTS, read_split, utc_text
 from hailtime.schema import Schema
@@ -215,10 +215,17 @@ def digest(parts):
 
 def test_fingerprint_does_not_see_how_rows_are_cut_into_blocks(prepared_city):
     rows, whole, cut = prepared_city.part("test"), PartDigest("test"), PartDigest("test")
-    whole.add(rows)
+    whole.add(coded(rows, prepared_city.schema))
     for block in (rows[:7], rows[7:8], rows[8:]):
-        cut.add(block)
+        cut.add(coded(block, prepared_city.schema))
     assert cut.digest() == whole.digest()
+
+
+def test_fingerprint_sees_each_value_of_coded_categories():
+    schema = Schema.from_dict(TOWN["schema"])
+    name = schema.categorical_names[0]
+    texts = [["a", "b", "b"], ["b", "a", "b"], ["a", "b", None], ["a", "b", ""]]
+    assert len({digest({"train": coded(pl.DataFrame({name: values}), schema)}) for values in texts}) == 4
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,25 @@ def test_blocks_change_nothing_where_ranges_are_declared(table, profile):
         assert one == pytest.approx(other)
 
 
+def test_bins_of_many_rows_are_of_a_sample_that_blocks_do_not_move(table, monkeypatch):
+    monkeypatch.setattr("hailtime.preparation.profile.SAMPLE_ROWS", 1000)
+    found = []
+    for n_rows in (5000, 700):
+        made = Profile(SCHEMA)
+        made.expect(len(table))
+        for block in table.iter_slices(n_rows):
+            made.add("train", block)
+        found.append(made.to_dict())
+    for name in ("rain", "queue", "pickup_time_s"):
+        one, other = (profile["numbers"][name] for profile in found)
+        assert one["counts"] == other["counts"]
+        assert sum(one["counts"]["train"]) + one["below"]["train"] + one["above"]["train"] == 1000
+        every = table[name]
+        assert one["figures"]["train"]["mean"] == pytest.approx(every.mean())
+        assert (one["figures"]["train"]["min"], one["figures"]["train"]["max"]) == (every.min(), every.max())
+    assert found[0]["texts"]["zone"]["counts"] == found[1]["texts"]["zone"]["counts"]
+
+
 def test_value_outside_a_range_seen_first_is_counted_beyond(table):
     made = Profile(SCHEMA)
     made.add("train", table[:1000])

@@ -109,7 +109,8 @@ def clean_rows(trips: Any, plan: CleaningPlan) -> tuple[Any, list[Finding], int]
     frame, mended_late = _mend_in_turn(frame, plan.late, plan)
     frame, mended_results = _mend(frame, plan.mend_results, plan.schema)
     findings, rows_in = _count_caught(frame, [*before, *plan.after], plan.schema)
-    good = frame.filter(nw.col(_RULE) == _GOOD).drop(_RULE)
+    told_by = (name for rule in plan.duplicates for name in rule.by)
+    good = frame.select(_RULE, *dict.fromkeys([*plan.columns, *told_by])).filter(nw.col(_RULE) == _GOOD).drop(_RULE)
     good = good.with_columns(nw.col(plan.schema.requested_at).cast(nw.Int64))
     return _to_native(good), [*findings, *repaired, *mended, *mended_late, *mended_results], rows_in
 
@@ -177,14 +178,14 @@ def _first_caught(checks: Sequence[Check], before: nw.Expr, first: int) -> nw.Ex
 
 def _count_caught(frame: AnyFrame, checks: Sequence[Check], schema: Schema) -> tuple[list[Finding], int]:
     """What each rule caught first, by the places in `_RULE`, and how many rows there are."""
-    counts = collected(frame.group_by(_RULE).agg(nw.len().alias(_ROWS)))
+    caught = kept(frame.select(_RULE, *shown_columns(checks, schema)).filter(nw.col(_RULE) != _GOOD))
+    counts = collected(caught.group_by(_RULE).agg(nw.len().alias(_ROWS)))
     rows = dict(zip(counts[_RULE].to_list(), counts[_ROWS].to_list(), strict=True))
-    caught = kept(frame.filter(nw.col(_RULE) != _GOOD).select(_RULE, *shown_columns(checks, schema)))
     findings = [
         finding_of(check, int(rows.get(place, 0)), caught, nw.col(_RULE) == place, schema)
         for place, check in enumerate(checks)
     ]
-    return findings, int(sum(rows.values()))
+    return findings, int(collected(frame.select(nw.len())).item())
 
 
 def _drop_duplicates(frame: AnyFrame, rule: Duplicate, schema: Schema) -> tuple[AnyFrame, Finding]:
@@ -227,16 +228,24 @@ def _mend(frame: AnyFrame, checks: Sequence[Check], schema: Schema) -> tuple[Any
     """The mends and flags of checks that do not touch each other, counted in rows that are still good."""
     if not checks:
         return frame, []
-    masks = {f"_{check.name}": check.caught & (nw.col(_RULE) == _GOOD) for check in checks}
-    marked = frame.select(*shown_columns(checks, schema), **masks)
-    counts = collected(marked.select(nw.col(*masks).cast(nw.Int64).sum()))
-    caught = kept(marked.filter(nw.any_horizontal(*masks, ignore_nulls=True)))
+    masks = {f"_{check.name}": check.caught for check in checks}
+    marked = frame.select(_RULE, *shown_columns(checks, schema), **masks)
+    caught = kept(marked.filter(nw.any_horizontal(*masks, ignore_nulls=True)))  # a few rows, and all else is of them
+    counts = _sums(caught.filter(nw.col(_RULE) == _GOOD), masks)
     findings = [
-        finding_of(check, int(counts[mask].item() or 0), caught, nw.col(mask), schema)
+        finding_of(check, counts[mask], caught, nw.col(mask) & (nw.col(_RULE) == _GOOD), schema)
         for check, mask in zip(checks, masks, strict=True)
     ]
-    mended = {name: values for check in checks for name, values in check.mends.items()}
+    touched = _sums(caught, masks)
+    touching = [check for check, mask in zip(checks, masks, strict=True) if touched[mask]]
+    mended = {name: values for check in touching for name, values in check.mends.items()}
     return frame.with_columns(**mended) if mended else frame, findings
+
+
+def _sums(frame: AnyFrame, masks: Iterable[str]) -> dict[str, int]:
+    """How many rows each of the masks is true for."""
+    sums = collected(frame.select(nw.col(*masks).cast(nw.Int64).sum()))
+    return {mask: int(sums[mask].item() or 0) for mask in masks}
 
 
 def _check_names(rules: Sequence[Check | Duplicate]) -> None:

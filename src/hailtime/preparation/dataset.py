@@ -32,7 +32,7 @@ from hailtime.preparation.findings import CleaningReport, Finding, add_findings
 from hailtime.preparation.join import keys_of, tables_of
 from hailtime.preparation.leakage import check_leakage, find_leaks, read_leakage, sample_rows
 from hailtime.preparation.page import write_page
-from hailtime.preparation.parts import PartWriter
+from hailtime.preparation.parts import PartWriter, coded
 from hailtime.preparation.prepared import Prepared, part_files, types_of
 from hailtime.preparation.profile import Profile
 from hailtime.preparation.spark import SparkEngine
@@ -169,6 +169,7 @@ def _write_parts(
     What was wrong with joined values, and for each condition how many rows got a value of it.
     """
     hits, columns = Counter[str](), list(types_of(schema))
+    profile.expect(rows.n_rows)
     masks = split.masks(pl.col(schema.requested_at))
 
     def joined() -> Iterator[tuple[pl.DataFrame, list[Finding]]]:
@@ -180,7 +181,8 @@ def _write_parts(
     def written(block: tuple[pl.DataFrame, list[Finding]]) -> tuple[dict[str, pl.DataFrame], list[Finding]]:
         hits.update(_count_hits(block[0], schema))
         with watch.time("write"):
-            by_part = {part: block[0].filter(mask).select(columns) for part, mask in masks.items()}
+            ready = coded(block[0].select(columns), schema)
+            by_part = {part: ready.filter(mask) for part, mask in masks.items()}
             for part, of_part in by_part.items():
                 writer.write(part, of_part)
         return by_part, block[1]

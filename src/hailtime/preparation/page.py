@@ -106,6 +106,7 @@ def _target(report: Report) -> str:
     ]
     picture = f'<div class="wide">{distribution(column, width=1040, height=240, marks=True)}</div>'
     words = f"Distribution of {name} in {column['unit']}; half a percent at each end is beyond the picture."
+    words += _sampled(report)
     figures = f'<div class="wide">{table(heads, rows)}</div>'
     return section("What is predicted", words, f'<div class="card">{legend(("train", "test"))}{picture}{figures}</div>')
 
@@ -127,9 +128,15 @@ def _numbers(report: Report) -> str:
         if name != target
     ]
     words = "Shares of the rows by value. Where the line leaves the area, test is another world than training."
+    words += _sampled(report)
     return section(
         "Numbers, train and test", words, f'{legend(("train", "test"))}<div class="grid">{"".join(cards)}</div>'
     )
+
+
+def _sampled(report: Report) -> str:
+    every = report["profile"].get("every", 1)
+    return f" Pictures and quantiles are of one row in {every}." if every > 1 else ""
 
 
 def _texts(report: Report) -> str:

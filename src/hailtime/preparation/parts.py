@@ -1,7 +1,8 @@
 """The parts of a prepared folder, written block by block in the order of time."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from hailtime.preparation.prepared import types_of
 from hailtime.preparation.split import PARTS, utc_text
 from hailtime.schema import Schema
 
@@ -20,7 +22,8 @@ class PartWriter:
     """Writes blocks of rows as `train/00000.parquet`, ... and keeps what the report says of each part."""
 
     def __init__(self, folder: Path, schema: Schema, metadata: Mapping[str, str]) -> None:
-        self._folder, self._time, self._metadata = folder, schema.requested_at, dict(metadata)
+        self._folder, self._time = folder, schema.requested_at
+        self._metadata = {**metadata, **_as_texts(schema)}
         self._digests = {part: PartDigest(part) for part in PARTS}
         self.rows = dict.fromkeys(PARTS, 0)
         self._files = dict.fromkeys(PARTS, 0)
@@ -61,10 +64,29 @@ class PartWriter:
         }
 
 
+def coded(rows: pl.DataFrame, schema: Schema) -> pl.DataFrame:
+    """The rows with their categories as Polars' codes, which are written, counted and hashed faster than texts.
+
+    Each block has codes of its own, gone with it. Measured: 0.08 CPU seconds a million rows of five categories, and
+    0.11 less to write, 0.05 less to hash and 0.05 less to count them.
+    """
+    codes = pl.Categorical(pl.Categories.random())
+    return rows.with_columns(pl.col(name).cast(codes) for name in schema.categorical_names)
+
+
+def _as_texts(schema: Schema) -> dict[str, str]:
+    """What tells readers that coded columns are texts, which is how Parquet holds them: Arrow's schema of a part."""
+    file = io.BytesIO()
+    pl.DataFrame(schema=types_of(schema)).write_parquet(file)
+    file.seek(0)
+    return {"ARROW:schema": pl.read_parquet_metadata(file)["ARROW:schema"]}
+
+
 class PartDigest:
     """A hash over names, types and values of rows that come in blocks; how they are cut into blocks does not count.
 
-    Not over Parquet bytes, which differ between writers.
+    Not over Parquet bytes, which differ between writers. SHA-256 of every value would cost as much as cleaning: numbers
+    and coded texts of a row are first mixed into 64 bits, as many as the fingerprint has, and those are hashed.
     """
 
     def __init__(self, part: str) -> None:
@@ -74,12 +96,18 @@ class PartDigest:
 
     def add(self, rows: pl.DataFrame) -> None:
         self._n_rows += rows.height
+        mixed = np.zeros(rows.height, "<u8")
         for column in rows.iter_columns():
-            name = f"{self._part}.{column.name}:{column.dtype}"
-            for kind, values in _bytes_of(column):
-                digest = self._columns.setdefault(f"{name}:{kind}", hashlib.sha256())
-                for values_bytes in values:
-                    digest.update(values_bytes)
+            name = f"{self._part}.{column.name}:{column.dtype.base_type()}"
+            if column.dtype == pl.String:
+                lengths = column.str.len_bytes().fill_null(_NO_TEXT).to_numpy()
+                self._update(f"{name}:lengths", np.ascontiguousarray(lengths, "<u4").data)
+                self._update(f"{name}:texts", _text_bytes(column.fill_null("")))
+            else:
+                is_coded = isinstance(column.dtype, pl.Categorical)
+                _mix_into(mixed, _hashes(column) if is_coded else column.to_numpy(), name)
+                self._update(name, b"")
+        self._update(f"{self._part}:mixed", mixed.data)
 
     def digest(self) -> bytes:
         whole = hashlib.sha256(f"{self._part}:{self._n_rows}".encode())
@@ -87,29 +115,43 @@ class PartDigest:
             whole.update(name.encode() + column.digest())
         return whole.digest()
 
-
-Bytes = memoryview | bytes
-
-
-def _bytes_of(column: pl.Series) -> Iterator[tuple[str, Iterator[Bytes]]]:
-    """The values of a column; texts as their lengths and their bytes. How a missing one is stored is left out."""
-    if column.dtype == pl.String:
-        lengths = column.str.len_bytes().fill_null(_NO_TEXT).to_numpy()
-        yield "lengths", iter([np.ascontiguousarray(lengths, "<u4").data])
-        yield "texts", iter([_text_bytes(column.fill_null(""))])
-    else:
-        yield "values", _number_bytes(column.to_numpy())  # a missing number is NaN, which no number here is
+    def _update(self, name: str, values: memoryview | bytes) -> None:
+        self._columns.setdefault(name, hashlib.sha256()).update(values)
 
 
-def _number_bytes(values: NDArray[Any]) -> Iterator[Bytes]:
-    """A few at a time through one small buffer: measured, half the time of a copy of the column."""
-    buffer = np.empty(_AT_ONCE, "<i8" if values.dtype.kind == "i" else "<f8")
+def _mix_into(mixed: NDArray[np.uint64], values: NDArray[Any], name: str) -> None:
+    """Adds to each row 64 bits that any other value in this column would change; a missing number is NaN.
+
+    A few at a time through small buffers: measured, a third of the time of SHA-256 over the column.
+    """
+    factor = np.uint64(_bits(name) | 1)  # odd, so that no two values give the same
+    buffer, high = np.empty(_AT_ONCE, "<i8" if values.dtype.kind == "i" else "<f8"), np.empty(_AT_ONCE, "<u8")
     for start in range(0, len(values), _AT_ONCE):
         some = values[start : start + _AT_ONCE]
-        yield np.add(some, 0, out=buffer[: len(some)]).data  # + 0 makes -0.0 and 0.0 one number
+        number, shifted = buffer[: len(some)], high[: len(some)]
+        np.add(some, 0, out=number)  # makes -0.0 and 0.0 one number
+        bits = number.view("<u8")
+        np.multiply(bits, factor, out=bits)
+        np.bitwise_xor(bits, np.right_shift(bits, 32, out=shifted), out=bits)
+        np.multiply(bits, factor, out=bits)
+        mixed[start : start + len(some)] += bits
 
 
-def _text_bytes(texts: pl.Series) -> Bytes:
+def _hashes(column: pl.Series) -> NDArray[np.int64]:
+    """64 bits of each coded text, whatever its code; 0 where it is missing."""
+    texts = column.unique().drop_nulls()
+    codes = texts.to_physical().to_numpy()
+    by_code = np.zeros(int(codes.max(initial=0)) + 2, "<u8")
+    by_code[codes] = [_bits(text) for text in texts.cast(pl.String)]
+    hashes: NDArray[np.int64] = by_code.view("<i8")[column.to_physical().fill_null(len(by_code) - 1).to_numpy()]
+    return hashes
+
+
+def _bits(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+
+
+def _text_bytes(texts: pl.Series) -> memoryview | bytes:
     """All texts one after another: the data buffer of Arrow's plain layout."""
     arrow = texts.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     offsets, data = arrow.buffers()[1:3]

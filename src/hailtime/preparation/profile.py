@@ -2,17 +2,18 @@
 
     profile = Profile(schema)
     profile.add_raw(block)       # every block before cleaning: what was missing
+    profile.expect(n_rows)       # that are left after cleaning
     profile.add("train", block)  # every block of every part, once
     report["profile"] = profile.to_dict()
 
 Memory is bounded whatever the number of rows: numbers are counted in 16,384 bins over the column's range (over three
-times the span of the first block where none is declared), texts in the 10,000 commonest values. Counts are exact;
-quantiles are exact to a bin.
+times the span of the first block where none is declared), texts in the 10,000 commonest values. Of more than
+`SAMPLE_ROWS` rows the bins hold every second, third, ... row of each part, so that counting does not cost more than
+cleaning; quantiles are exact to a bin and this sample. All else is counted in every row.
 """
 
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -24,9 +25,9 @@ from hailtime.preparation.profile_numbers import NumberCounts, population_stabil
 from hailtime.preparation.split import PARTS
 from hailtime.schema import MICROSECONDS_PER_SECOND, Schema
 
+SAMPLE_ROWS = 1_000_000  # at least so many, where there are more: a P99 of 100,000 rows in test is off by 0.03 points
 _MOST_VALUES = 10_000  # of a text column that are counted one by one
 _SHOWN_VALUES = 12
-_N_THREADS = 4  # a column each: numpy lets go of Python while it counts
 _QUARTER_US = 900 * MICROSECONDS_PER_SECOND  # every offset from UTC in use is whole quarters of an hour
 
 
@@ -40,7 +41,7 @@ class Profile:
         self._texts = {name: {part: Counter[str]() for part in PARTS} for name in schema.categorical_names}
         self._others = {name: Counter[str]() for name in schema.categorical_names}  # by part, past the commonest
         self._missing = {part: Counter[str]() for part in ("raw", *PARTS)}
-        self._rows: Counter[str] = Counter()
+        self._rows, self._every = Counter[str](), 1
         self._quarters = {part: Counter[int]() for part in PARTS}
 
     def add_raw(self, rows: pl.DataFrame) -> None:
@@ -49,23 +50,31 @@ class Profile:
         names = [name for name in (*self._numbers, *self._texts) if name in rows.columns]
         self._missing["raw"].update({name: _n_missing(rows[name]) for name in names})
 
+    def expect(self, n_rows: int) -> None:
+        """How many prepared rows will come at most."""
+        self._every = max(n_rows // SAMPLE_ROWS, 1)
+
     def add(self, part: str, rows: pl.DataFrame) -> None:
-        """Counts a block of prepared rows."""
+        """Counts a block of prepared rows; each part's come in the order of time. Texts may be coded."""
         if rows.is_empty():
             return
+        numbers = rows.select(*self._numbers)
+        some = numbers.gather_every(self._every, -self._rows[part] % self._every)
+        for name, counts in self._numbers.items():
+            counts.add(part, numbers[name], some[name])
         self._rows[part] += rows.height
         self._missing[part].update({n: rows[n].null_count() for n in (*self._numbers, *self._texts)})
         quarters = rows.select((pl.col(self._schema.requested_at) // _QUARTER_US).alias("quarter"))
         self._quarters[part].update(dict(quarters["quarter"].value_counts().iter_rows()))
-        with ThreadPoolExecutor(_N_THREADS) as threads:
-            list(threads.map(lambda item: item[1].add(part, rows[item[0]]), self._numbers.items()))
         if self._texts:
             values = rows.select(pl.col(name).value_counts().implode() for name in self._texts)
             for name in self._texts:
                 self._add_texts(part, name, values[name][0])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data: rows and days by part, each column's counts by part, and how test differs from train."""
+        """Plain data: rows and days by part, which rows the bins are of, each column's counts by part, and how test
+        differs from train.
+        """
         columns = {column.name: column for column in self._schema.columns}
         numbers = {
             name: {"unit": columns[name].unit, "description": columns[name].description, **counts.to_dict()}
@@ -75,6 +84,7 @@ class Profile:
         return {
             "target": self._schema.target,
             "rows": {part: self._rows[part] for part in PARTS},
+            "every": self._every,
             "days": self._days(),
             "missing": {name: self._missing_shares(name) for name in (*self._numbers, *self._texts)},
             "numbers": numbers,

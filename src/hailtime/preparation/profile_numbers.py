@@ -21,7 +21,8 @@ class NumberCounts:
     def __init__(self, low: float | None, high: float | None) -> None:
         self._low, self._high = low, high
         self._counts: dict[str, NDArray[np.int64]] = {}
-        self._sums, self._zeros = dict.fromkeys(PARTS, 0.0), dict.fromkeys(PARTS, 0)
+        self._sums, self._known = dict.fromkeys(PARTS, 0.0), dict.fromkeys(PARTS, 0)
+        self._zeros = dict.fromkeys(PARTS, 0)
         self._limits: dict[str, tuple[float, float]] = {}
         self._is_whole = True
 
@@ -29,8 +30,8 @@ class NumberCounts:
     def has_values(self) -> bool:
         return bool(self._limits)
 
-    def add(self, part: str, column: pl.Series) -> None:
-        """Counts a block's values; missing ones do not count."""
+    def add(self, part: str, column: pl.Series, some: pl.Series) -> None:
+        """Limits and mean by all values of a block, bins by `some` of them; missing ones do not count."""
         low, high = column.min(), column.max()
         if not isinstance(low, int | float) or not isinstance(high, int | float):  # null: every value is missing
             return
@@ -38,9 +39,10 @@ class NumberCounts:
         before = self._limits.get(part, (np.inf, -np.inf))
         self._limits[part] = (min(before[0], float(low)), max(before[1], float(high)))
         self._sums[part] += float(column.sum())
-        self._zeros[part] += int((column == 0).sum())
-        self._is_whole = self._is_whole and bool((column == column.floor()).all())
-        counts = self._count(column.to_numpy())
+        self._known[part] += column.count()
+        self._zeros[part] += int((some == 0).sum())
+        self._is_whole = self._is_whole and bool((some == some.floor()).all())
+        counts = self._count(some.to_numpy())
         self._counts[part] = self._counts.get(part, np.zeros(_N_FINE + 2, np.int64)) + counts
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,7 +114,7 @@ class NumberCounts:
     def _figures(self, part: str) -> dict[str, float]:
         low, high = self._limits[part]
         quantiles = {f"p{share}": self._quantile(share / 100, part) for share in (10, 50, 90, 99)}
-        return {"min": low, **quantiles, "max": high, "mean": self._sums[part] / int(self._counts[part].sum())}
+        return {"min": low, **quantiles, "max": high, "mean": self._sums[part] / self._known[part]}
 
     def _shown_bins(self) -> tuple[float, float, int]:
         """Where a picture starts, its bins' width and their number: whole numbers get bins of whole numbers."""
