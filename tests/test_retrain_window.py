@@ -135,7 +135,15 @@ def test_where_the_world_changed_without_an_alert_the_newest_rows_alone_are_lear
     folder = f"folder={tmp_path / 'retrain'}"
     log, gates = f"log={tmp_path / 'log.sqlite'}", "gates.scratch=false"
     settings = town_settings(
-        place, "127.0.0.1:1", folder, log, gates, "window.recent_days=0.5", "window.min_rows=200", "parts.most_h=8"
+        place,
+        "127.0.0.1:1",
+        folder,
+        log,
+        gates,
+        "window.recent_days=0.5",
+        "window.min_rows=200",
+        "parts.most_h=8",
+        "train.trainer.max_epochs=6",
     )
     with contextlib.suppress(DeployError):  # no server to go live on
         retrain(settings, because="a test")

@@ -127,5 +127,5 @@ def test_the_best_becomes_an_experiment_that_composes(tuned):
     finally:
         path.unlink()
     assert config.optimizer.lr == pytest.approx(study.best_params["optimizer.lr"], rel=1e-3)
-    assert config.network.encoding == study.best_params["network.encoding"]
+    assert config.network.depth == study.best_params["network.depth"]
     assert (config.trainer.accelerator, config.trainer.max_epochs, config.seed) == ("cpu", 5, 3)

@@ -232,8 +232,8 @@ def model_inputs(schema: Schema, spec: FeatureSpec, frame: pl.DataFrame) -> tupl
         pl.col(n).fill_null("").cast(known, strict=False).to_physical().cast(pl.Int64) + 1
         for n in schema.categorical_names
     ).fill_null(0)
-    places = words.to_numpy().reshape(len(frame), len(schema.categorical))
-    return torch.from_numpy(numeric), torch.from_numpy(np.ascontiguousarray(places)), torch.from_numpy(requested_at)
+    places = words.to_numpy(order="c", writable=True).reshape(len(frame), len(schema.categorical))
+    return torch.from_numpy(numeric), torch.from_numpy(places), torch.from_numpy(requested_at)
 
 
 def raw_inputs(
