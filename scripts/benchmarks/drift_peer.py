@@ -4,8 +4,6 @@ Both have their rows in memory, Polars' here and pandas' there, before their clo
 200,000 of training: PSI, KS and Wasserstein of 15 numbers and PSI of 5 texts.
 """
 
-import json
-import os
 import subprocess
 import sys
 import time
@@ -18,6 +16,7 @@ import polars as pl
 from scipy.stats import kstwo
 
 from benchmarks.monitor_data import DRIFT_SCHEMA, drift_frame
+from benchmarks.peer_install import ask
 from hailtime.histograms import reference_histograms
 from hailtime.monitoring.drift import ColumnCounts, Drift, drift_of
 
@@ -67,14 +66,9 @@ def _import_s() -> float:
 
 
 def _evidently(folder: Path, python: str) -> dict[str, Any]:
-    program = Path(__file__).with_name("peer_evidently.py")
     names = (",".join(DRIFT_SCHEMA.numeric_names), ",".join(DRIFT_SCHEMA.categorical_names))
-    command = [python, str(program), str(folder / "before.parquet"), str(folder / "now.parquet"), *names]
-    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"DO_NOT_TRACK": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=alone)
-    if done.returncode:
-        raise SystemExit(f"Evidently failed:\n{done.stderr[-2000:]}")
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    files = (folder / "before.parquet", folder / "now.parquet")
+    return ask(python, "peer_evidently.py", *files, *names, DO_NOT_TRACK="1")
 
 
 def _compared(drifts: Mapping[str, Drift], theirs: Mapping[str, float]) -> dict[str, list[float]]:

@@ -4,16 +4,13 @@ Three hidden layers of one width, the same batches, two torch threads. A library
 speed is that of the epochs a longer training has more than a short one; Hailtime's is that of its training steps.
 """
 
-import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.peer_install import install
+from benchmarks.peer_install import ask, install
 from hailtime.training.batches import Rows
 
 TORCH = f"torch=={torch.__version__.split('+')[0]}"
@@ -34,14 +31,7 @@ def peers(rows: Rows, *, width: int, batch_size: int, folder: Path) -> dict[str,
 
 def _peer(name: str, rows: Path, width: int, batch_size: int) -> dict[str, Any]:
     python = install(name, PEERS[name]) / "python"
-    program = Path(__file__).with_name("peer_training.py")
-    command = [python, program, name, rows, width, batch_size, EPOCHS[0], *EPOCHS]  # the first is not counted
-    alone = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, check=False, env=alone, cwd=rows.parent
-    )
-    if done.returncode:
-        raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")
-    said = json.loads(done.stdout.splitlines()[-1])
+    # the first fit is not counted
+    said = ask(python, "peer_training.py", name, rows.absolute(), width, batch_size, EPOCHS[0], *EPOCHS)
     short_s, long_s = (said["fit_s"][str(n)] for n in EPOCHS)
     return {"rows_per_s": said["rows"] * (EPOCHS[1] - EPOCHS[0]) / (long_s - short_s), **said}

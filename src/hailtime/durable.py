@@ -13,9 +13,9 @@ def store_file(file: Path, content: str | bytes) -> None:
 
 def take_place(new: Path, file: Path) -> None:
     """Rename a file that is written to the name it is read by, once it is on the disk."""
-    _flush(new)
+    flush(new)
     new.replace(file)
-    flush_folder(file.parent)
+    flush(file.parent)
 
 
 def append_line(file: Path, line: str) -> None:
@@ -29,22 +29,16 @@ def append_line(file: Path, line: str) -> None:
         handle.flush()
         os.fsync(handle.fileno())
     if not end:
-        flush_folder(file.parent)
+        flush(file.parent)
 
 
 def write_flushed(file: Path, content: bytes) -> None:
-    with file.open("wb") as handle:
-        handle.write(content)
-        handle.flush()
-        os.fsync(handle.fileno())
+    file.write_bytes(content)
+    flush(file)
 
 
-def flush_folder(folder: Path) -> None:
-    """The names of the files in it."""
-    _flush(folder)
-
-
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """A file's content, or the names of the files in a folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

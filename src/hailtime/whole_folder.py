@@ -7,12 +7,12 @@ The new folder is written beside the old one, flushed, and renamed. Between the 
 `.<name>.previous`: `present_folder` finds it there, so a process killed at any point leaves one whole folder.
 """
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hailtime.durable import flush
 from hailtime.errors import DataError
 from hailtime.locking import locked
 
@@ -60,8 +60,4 @@ def _previous(folder: Path) -> Path:
 def _flush(folder: Path) -> None:
     """The files are on the disk before their new name is, so that a power cut leaves no empty ones."""
     for path in (*folder.rglob("*"), folder):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        flush(path)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hailtime.durable import flush_folder, store_file, write_flushed
+from hailtime.durable import flush, store_file, write_flushed
 from hailtime.errors import DeployError
 from hailtime.locking import locked
 from hailtime.serving.history import read_history
@@ -68,9 +68,9 @@ def place_version(files: Mapping[str, bytes], origin: Mapping[str, Any], reposit
         incoming.mkdir()
         for name, content in {**files, "manifest.json": json.dumps(manifest, indent=1).encode()}.items():
             write_flushed(incoming / name, content)
-        flush_folder(incoming)
+        flush(incoming)
         incoming.rename(folder / str(version))
-        flush_folder(folder)
+        flush(folder)
     except OSError as error:
         raise DeployError(f"{folder} cannot be written: {error}") from error
     return version

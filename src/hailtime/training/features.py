@@ -251,7 +251,7 @@ def _numbers(schema: Schema, frame: pl.DataFrame) -> NDArray[np.float32]:
     import polars as pl
 
     numeric = frame.select(pl.col(n).cast(pl.Float32).fill_null(np.nan) for n in schema.numeric_names)
-    return np.ascontiguousarray(numeric.to_numpy().reshape(len(frame), len(schema.numeric)), np.float32)
+    return numeric.to_numpy(order="c", writable=True).reshape(len(frame), len(schema.numeric))
 
 
 def _seconds(schema: Schema, frame: pl.DataFrame) -> NDArray[np.int64]:

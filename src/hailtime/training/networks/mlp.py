@@ -33,7 +33,7 @@ class MLP(nn.Module):
         self.inputs = Inputs(features, d_embedding, encoding, map_sides, dropout)
         widths = [self.inputs.n_tokens * d_embedding] + [width] * depth
         self.trunk = nn.Sequential(
-            *(layer for n_in, n_out in pairwise(widths) for layer in _block(n_in, n_out, dropout))
+            *(layer for n_in, n_out in pairwise(widths) for layer in self.block(n_in, n_out, dropout))
         )
         self.head = QuantileHead(width)
 
@@ -41,6 +41,7 @@ class MLP(nn.Module):
         quantiles: Tensor = self.head(self.trunk(self.inputs(x_num, x_cat).flatten(1)))
         return quantiles
 
-
-def _block(n_in: int, n_out: int, dropout: float) -> list[nn.Module]:
-    return [nn.Linear(n_in, n_out), nn.ReLU(), nn.Dropout(dropout)]
+    @staticmethod
+    def block(n_in: int, n_out: int, dropout: float) -> list[nn.Module]:
+        """A hidden layer, (B, n_in) → (B, n_out)."""
+        return [nn.Linear(n_in, n_out), nn.ReLU(), nn.Dropout(dropout)]
