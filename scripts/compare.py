@@ -2,7 +2,7 @@
 
 The rule, the zone's median, ridge, naive Bayes, tree, SVM, forest, LightGBM, XGBoost, CatBoost and every network, each
 tuned with the same number of trials. Leaves benchmarks/compare_<name>.json, .md and .png. After a kill the same command
-makes what is missing; its work is in runs/compare/<name>.
+makes what is missing; its work is in runs/compare/<name>, and the JSON's entries of the same data and settings are kept.
 """
 
 import argparse
@@ -32,15 +32,17 @@ def main() -> None:
     warnings.simplefilter("ignore")  # of libraries, about their own future
     check_command_line("train", arguments.overrides)
     name = arguments.name or composed(arguments.overrides).source.schema.source
+    stem = arguments.out / f"compare_{name}"
     result = compare(
         Path("runs/compare") / name,
         arguments.overrides,
         seeds=arguments.seeds,
         n_trials=arguments.trials,
         only=arguments.only,
+        published=stem.with_suffix(".json"),
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
-    table, stem = markdown(result, networks()), arguments.out / f"compare_{name}"
+    table = markdown(result, networks())
     store_file(stem.with_suffix(".json"), json.dumps(result, indent=1))
     store_file(stem.with_suffix(".md"), table)
     picture(result, networks(), stem.with_suffix(".png"))

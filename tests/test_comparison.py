@@ -168,3 +168,16 @@ def test_two_comparisons_do_not_share_a_folder(small_run, tmp_path):
         pytest.raises(ConfigError, match=r"another process has held .*wait for it or stop it"),
     ):
         compare(tmp_path, overrides, seeds=[1], n_trials=0, only=["rule"])
+
+
+def test_a_comparison_goes_on_from_its_published_file(small_run, tmp_path):
+    overrides = ["experiment=smoke", f"prepared={small_run.prepared.folder}"]
+    settings = {"seeds": [1], "n_trials": 0, "published": tmp_path / "compare.json"}
+    result = compare(tmp_path / "here", overrides, **settings, only=["rule"])
+    result["learners"]["rule"]["seeds"]["1"]["mae_s"] = 12.5  # known again, so not made again
+    settings["published"].write_text(json.dumps(result))
+    there = compare(tmp_path / "there", overrides, **settings, only=["rule", "tree"])
+    assert there["learners"]["rule"]["mean"]["mae_s"] == 12.5
+    assert there["learners"]["tree"]["mean"]["mae_s"] > 12.5
+    others = compare(tmp_path / "others", overrides, **{**settings, "n_trials": 1}, only=["rule"])
+    assert others["learners"]["rule"]["mean"]["mae_s"] > 12.5

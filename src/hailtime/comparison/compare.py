@@ -1,7 +1,8 @@
 """All learners on the same rows: each finished entry is a file of its own, so a comparison goes on after a kill.
 
 `runs/compare/<name>/` holds entries/<learner>-<seed>.json, the studies in tuning.db and the networks' run folders;
-what people read goes to `<out>/compare_<name>.json`, `.md` and `.png`.
+what people read goes to `<out>/compare_<name>.json`, `.md` and `.png`. Where that folder is gone, or on another machine,
+a comparison goes on from the entries of the JSON.
 """
 
 import json
@@ -36,10 +37,17 @@ def networks() -> list[str]:
 
 
 def compare(
-    folder: Path, overrides: list[str], *, seeds: Sequence[int], n_trials: int, only: Sequence[str] = ()
+    folder: Path,
+    overrides: list[str],
+    *,
+    seeds: Sequence[int],
+    n_trials: int,
+    only: Sequence[str] = (),
+    published: Path | None = None,
 ) -> dict[str, Any]:
     """Makes the entries that are missing and returns the whole: settings, entries, means and deviations by learner.
 
+    Entries that an earlier result, the JSON file `published`, has of the same data and settings are not made again.
     ConfigError when the folder holds a comparison of other data or settings, or another process is making entries.
     """
     names = [*LEARNERS, *networks()]
@@ -52,6 +60,8 @@ def compare(
     (folder / "entries").mkdir(parents=True, exist_ok=True)
     with locked(folder / ".lock", ConfigError, timeout_s=1.0):  # two would train into the same folders
         _check_same(folder, settings)
+        if published and published.exists():
+            _take_entries(folder, json.loads(published.read_text()), settings)
         of = Comparison.of(folder, config, overrides, prepared, n_trials)
         for name in only or names:
             for seed in seeds[:1] if name in WITHOUT_CHANCE else seeds:
@@ -72,6 +82,16 @@ def _make_entry(of: Comparison, name: str, seed: int) -> None:
         log.info("── %s, seed %d", name, seed)
         make = learner_entry if name in LEARNERS else network_entry
         store_file(path, json.dumps(make(of, name, seed), indent=1))
+
+
+def _take_entries(folder: Path, published: dict[str, Any], settings: dict[str, Any]) -> None:
+    if any(published.get(key) != value for key, value in settings.items()):
+        return
+    for name, learner in published["learners"].items():
+        for seed, entry in learner["seeds"].items():
+            path = folder / "entries" / f"{name}-{seed}.json"
+            if not path.exists():
+                store_file(path, json.dumps(entry, indent=1))
 
 
 def learners_in(folder: Path, names: Sequence[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from hailtime.plots import BLUE, GREY, ORANGE, new_figure, save
 
 HEADINGS = (
-    "", "MAE, s", "pinball, s", "P10–P90 holds", "its slices", "width, s", "training, s", "size, MB", "one row, µs",
+    "", "MAE, s", "pinball, s", "P10–P90 holds", "its slices", "width, s", "training, CPU s", "size, MB", "one row, µs",
     "intervals from",
 )  # fmt: skip
 
