@@ -1,8 +1,8 @@
 """All learners on the same rows: each finished entry is a file of its own, so a comparison goes on after a kill.
 
 `runs/compare/<name>/` holds entries/<learner>-<seed>.json, the studies in tuning.db and the networks' run folders;
-what people read goes to `<out>/compare_<name>.json`, `.md` and `.png`. Where that folder is gone, or on another machine,
-a comparison goes on from the entries of the JSON.
+what people read goes to `<out>/compare_<name>.json`, `.md` and `.png`. Where that folder is gone, a comparison goes on
+from the entries of the JSON.
 """
 
 import json
