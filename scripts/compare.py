@@ -2,7 +2,7 @@
 
 The rule, the zone's median, ridge, naive Bayes, tree, SVM, forest, LightGBM, XGBoost, CatBoost and every network, each
 tuned with the same number of trials. Leaves benchmarks/compare_<name>.json, .md and .png. After a kill the same command
-makes what is missing; its work is in runs/compare/<name>. Entries that the JSON has of the same data and settings are kept.
+makes what is missing; its work is in runs/compare/<name>. What the JSON has of the same data and settings is kept.
 """
 
 import argparse
