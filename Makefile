@@ -30,7 +30,7 @@ format: install
 	$(BIN)/ruff format .
 
 test: install
-	$(BIN)/pytest -n 2 --dist loadfile -m 'not (docs or triton or postgres or spark or browser or prometheus or slurm or gpu or containers)'
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not (slow or docs or triton or postgres or spark or browser or prometheus or slurm or gpu or containers)'
 
 # the real servers and the browser that the tests need; where they cannot be installed, says how
 services:

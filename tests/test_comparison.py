@@ -35,6 +35,7 @@ def mae(predicted, rows):
 
 
 # naive Bayes counts 26 features that say the same 26 times: it may lose to a median
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(LEARNERS) - {"zone_median", "naive_bayes"}))
 def test_every_learner_beats_the_zones_median(name, parts, prepared):
     learner = LEARNERS[name](prepared.schema, 1, **QUICK.get(name, {})).fit(parts["train"], parts["validation"])
@@ -44,6 +45,7 @@ def test_every_learner_beats_the_zones_median(name, parts, prepared):
     assert mae(said, parts["test"]) < 0.95 * mae(of_zone, parts["test"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(QUICK))
 def test_boosted_tails_hold_about_80_percent_in_order(name, parts, prepared):
     learner = LEARNERS[name](prepared.schema, 1, **QUICK[name]).fit(parts["train"], parts["validation"])
@@ -53,6 +55,7 @@ def test_boosted_tails_hold_about_80_percent_in_order(name, parts, prepared):
     assert 0.65 < ((actual >= said[:, 0]) & (actual <= said[:, 2])).mean() < 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(LEARNERS) - set(WITHOUT_CHANCE)))
 def test_the_same_seed_gives_the_same_answers(name, parts, prepared):
     few = {part: rows.take(slice(0, 1500)) for part, rows in parts.items()}
@@ -117,6 +120,7 @@ def test_an_entry_holds_error_interval_time_and_size(small):
     assert 0 < entry["latency_us"] < 1e6
 
 
+@pytest.mark.slow
 def test_a_network_is_compared_by_its_onnx_file(small_run, tmp_path):
     overrides = ["experiment=smoke", f"prepared={small_run.prepared.folder}", "trainer.max_epochs=1"]
     result = compare(tmp_path / "work", overrides, seeds=[1, 2], n_trials=1, only=["mlp", "rule"])
@@ -140,6 +144,7 @@ def test_an_unknown_learner_is_named(tmp_path):
         compare(tmp_path, [], seeds=[1], n_trials=0, only=["lightgmb"])
 
 
+@pytest.mark.slow
 def test_a_killed_comparison_makes_only_what_is_missing(small_run, tmp_path):
     command = [sys.executable, str(CONFIGS.parent / "scripts" / "compare.py"), "experiment=smoke"]
     command += [f"prepared={small_run.prepared.folder}", "--trials", "0", "--only", "rule", "ridge", "tree", "svm"]

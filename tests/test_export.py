@@ -107,6 +107,7 @@ def test_the_answer_depends_on_the_words_and_on_the_clock(runtime, small_run):
     assert np.abs(ask(runtime, other_hour) - base).max() > 1
 
 
+@pytest.mark.slow
 def test_export_refuses_a_model_that_says_something_else(small_run):
     network = small_run.model.network
     with torch.no_grad():
@@ -139,6 +140,7 @@ def test_probe_rows_hold_pytorchs_answers(small_run):
         assert np.isnan(probe["numeric"][-1]).all()
 
 
+@pytest.mark.slow
 def test_a_network_on_a_routing_estimate_learns_the_residual_and_exports(tmp_path):
     config = small_config(tmp_path / "city", "source=simulated_city_routed", "trainer.max_epochs=3")
     run = train(config, tmp_path / "run")

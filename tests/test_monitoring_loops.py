@@ -210,6 +210,7 @@ def run(*arguments):
     return [sys.executable, str(SCRIPT), *map(str, arguments)]
 
 
+@pytest.mark.slow
 def test_the_script_reads_reports_and_serves(city, tmp_path):
     where = ["--log", city.log, "--store", tmp_path / "new.sqlite", "--repository", city.repository]
     done = subprocess.run(run("read", *where), capture_output=True, text=True, check=True)

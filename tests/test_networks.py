@@ -93,6 +93,7 @@ def test_every_parameter_gets_a_gradient(name, encoding):
     assert without == []
 
 
+@pytest.mark.slow
 @every_network
 def test_one_batch_can_be_fitted(name, encoding):
     network, (x_num, x_cat) = build(name, encoding).train(), batch(64)
@@ -107,6 +108,7 @@ def test_one_batch_can_be_fitted(name, encoding):
     assert loss.item() < 0.3 * first
 
 
+@pytest.mark.slow
 @every_network
 def test_onnx_says_the_same_with_standard_operators(name, encoding):
     network = build(name, encoding)

@@ -61,6 +61,7 @@ def alone(data, tmp_path_factory):
     return home / "runs" / "x"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("launcher", "arguments"),
     [pytest.param(TORCHRUN, [], id="torchrun"), pytest.param(PYTHON, ["trainer.devices=2"], id="started-by-lightning")],

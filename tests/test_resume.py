@@ -46,6 +46,7 @@ def results(folder):
 
 
 # The first change is the folder itself. With a state saved after every call there are some fifty more.
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [4, 9, 16, 29, 46], ids=lambda n: f"change-{n}")
 def test_a_training_killed_at_any_moment_ends_as_an_undisturbed_one(n, undisturbed, small_run, killer, tmp_path):
     overrides = [str(small_run.prepared.folder), EPOCHS, "save_every_min=0"]
@@ -74,6 +75,7 @@ def wait_for(file, process):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
 def test_a_preemption_signal_saves_and_exits_with_a_status_of_its_own(number, undisturbed, small_run, tmp_path):
     folder = tmp_path / "runs" / "x"

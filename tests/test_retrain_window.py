@@ -126,6 +126,7 @@ def replace_window(settings, **how):
     return replace(settings, window=replace(settings.window, **how))
 
 
+@pytest.mark.slow
 def test_where_the_world_changed_without_an_alert_the_newest_rows_alone_are_learnt(place, town, tmp_path, monkeypatch):
     """The last day's pickups take twenty minutes longer, and nobody said so."""
     monkeypatch.setenv(clock.VARIABLE, str(clock.Played(town.now_s, 1, time.time())))

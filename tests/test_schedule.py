@@ -52,6 +52,7 @@ def test_cron_reads_the_line_and_runs_it_once_an_hour():
     assert "%" not in command  # cron's line break
 
 
+@pytest.mark.slow
 def test_the_line_runs_and_its_words_are_in_the_log(installed):
     command = CRON[6].replace("/opt/hailtime", shlex.quote(str(installed)))
     done = subprocess.run(["/bin/sh", "-c", command], env={"PATH": os.environ["PATH"], "HOME": str(installed)})

@@ -114,6 +114,7 @@ def test_a_sample_is_the_same_each_time_and_spread_over_all_pieces(small_run):
     assert sample(small_run.prepared, "train").equals(rows)
 
 
+@pytest.mark.slow
 def test_a_streamed_training_learns_what_a_resident_one_does(small_run, tmp_path):
     config = small_config(small_run.prepared.folder, "data.resident=false", "data.buffer_rows=3000")
     train(config, tmp_path / "run")

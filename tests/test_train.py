@@ -47,6 +47,7 @@ def test_the_kept_weights_are_the_best_epochs(small_run):
     assert np.abs(error_s).mean() == pytest.approx(history.min(), abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(small_run, tmp_path):
     again = train(small_config(small_run.prepared.folder), tmp_path / "again")
     for name, weight in small_run.model.network.state_dict().items():

@@ -62,6 +62,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 def test_a_trial_that_a_kill_cut_off_is_begun_anew(tmp_path):
     code = textwrap.dedent(KILLED).format(folder=str(tmp_path))
     done = subprocess.run([sys.executable, "-c", code], cwd=CONFIGS.parent, check=False, capture_output=True)
@@ -104,6 +105,7 @@ def tuned(small_run, tmp_path_factory):
     return folder, overrides, study
 
 
+@pytest.mark.slow
 def test_a_network_is_tuned_by_its_validation_error(tuned):
     folder, _, study = tuned
     assert all(30 < trial.value < 300 for trial in study.trials)
