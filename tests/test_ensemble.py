@@ -15,6 +15,8 @@ from hailtime.training.features import model_inputs, raw_inputs
 from hailtime.training.train import load_run, train
 from tests.conftest import small_config
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def members(small_run, tmp_path_factory):

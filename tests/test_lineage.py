@@ -17,6 +17,8 @@ from hailtime.serving.history import new_change, write_down
 from hailtime.serving.places import version_folder
 from hailtime.serving.repository import publish, read_origin
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -76,6 +76,7 @@ def test_two_ranks_end_where_one_does_in_one_folder(launcher, arguments, alone, 
     assert told.count("epoch  1 of 3") == 1
 
 
+@pytest.mark.slow
 def test_two_ranks_asked_to_go_save_and_go_on_even_alone(alone, data, tmp_path):
     process = start(tmp_path, data, "run_name=x", "trainer.devices=2")
     wait_for(tmp_path / "runs" / "x" / RESUME, process)
@@ -87,6 +88,7 @@ def test_two_ranks_asked_to_go_save_and_go_on_even_alone(alone, data, tmp_path):
         assert history(tmp_path / "runs" / "x")[name].to_list() == pytest.approx(expected, rel=1e-5), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("argument", "message"),
     [

@@ -16,6 +16,8 @@ from hailtime.training.origin import read_origin
 from hailtime.training.run_folder import HISTORY, MODEL
 from tests.conftest import small_config
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

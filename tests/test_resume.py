@@ -23,6 +23,8 @@ EPOCHS = "trainer.max_epochs=3"
 IMPORTS = """
 from hailtime.training.train import train
 from tests.conftest import small_config
+
+pytestmark = pytest.mark.slow
 """
 # features first: were they to differ, the figures behind them could not be the same
 RESULTS = ("features.json", HISTORY, "calibration.json", FINISHED)
@@ -46,7 +48,6 @@ def results(folder):
 
 
 # The first change is the folder itself. With a state saved after every call there are some fifty more.
-@pytest.mark.slow
 @pytest.mark.parametrize("n", [4, 9, 16, 29, 46], ids=lambda n: f"change-{n}")
 def test_a_training_killed_at_any_moment_ends_as_an_undisturbed_one(n, undisturbed, small_run, killer, tmp_path):
     overrides = [str(small_run.prepared.folder), EPOCHS, "save_every_min=0"]
@@ -75,7 +76,6 @@ def wait_for(file, process):
         time.sleep(0.01)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
 def test_a_preemption_signal_saves_and_exits_with_a_status_of_its_own(number, undisturbed, small_run, tmp_path):
     folder = tmp_path / "runs" / "x"

@@ -15,6 +15,8 @@ from hailtime.serving.config_file import Served, store_config, write_config
 from hailtime.serving.repository import publish
 from hailtime.tracking import follow, track
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("mlflow", reason="needs MLflow: pip install 'hailtime[mlflow]'")
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"

@@ -28,6 +28,8 @@ import sys, time
 from pathlib import Path
 from hailtime.errors import LogError
 from hailtime.monitoring.forward import Forwarder
+
+pytestmark = pytest.mark.postgres
 forward = Forwarder(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
 print("ready", flush=True)
 while True:

@@ -3,6 +3,7 @@
 import contextlib
 import time
 
+import pytest
 from polars.testing import assert_frame_equal
 
 from hailtime import clock
@@ -13,6 +14,8 @@ from hailtime.retraining.state import retrainings
 from hailtime.sources.prediction_log import LogReader, answered, load
 from tests.postgres.conftest import PASSWORD
 from tests.retrained_city import make_town, offline_place, town_settings
+
+pytestmark = pytest.mark.postgres
 
 
 def test_forwarded_requests_are_learnt_from_as_those_of_the_file(server, password, small_run, tmp_path, monkeypatch):
