@@ -18,13 +18,13 @@ from hailtime.training.train import train
 from tests.conftest import small_config
 from tests.killing import Killer
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 EPOCHS = "trainer.max_epochs=3"
 IMPORTS = """
 from hailtime.training.train import train
 from tests.conftest import small_config
-
-pytestmark = pytest.mark.slow
 """
 # features first: were they to differ, the figures behind them could not be the same
 RESULTS = ("features.json", HISTORY, "calibration.json", FINISHED)

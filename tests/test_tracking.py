@@ -15,12 +15,11 @@ from hailtime.serving.config_file import Served, store_config, write_config
 from hailtime.serving.repository import publish
 from hailtime.tracking import follow, track
 
-pytestmark = pytest.mark.slow
-
 pytest.importorskip("mlflow", reason="needs MLflow: pip install 'hailtime[mlflow]'")
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"),
+]
 
 ROOT = Path(__file__).parents[1]
 NOBODY = "http://127.0.0.1:9"  # the discard port: nobody listens
