@@ -179,8 +179,3 @@ def _shown(raw: pl.Series) -> pl.Series:
     return pl.Series(
         raw.name, [None if value is None else str(value)[:60] for value in raw.head(1000)], dtype=pl.String
     )
-
-
-def is_fractional_code(values: pl.Series) -> bool:
-    """Codes read as 130.0, because the file keeps them as fractions."""
-    return bool(values.drop_nulls().str.ends_with(".0").any())
