@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from hailtime.client import EtaClient
+from hailtime.client.plan import Plan
+from hailtime.client.question import UNDER_WAY, Question
 from hailtime.errors import ModelUnavailable, RequestError, ServerUnavailable
 from hailtime.rollout import Rollout
 from tests.small_town import ROW, Clock, StandIn, model_config
@@ -39,6 +41,27 @@ def test_plan_that_hangs_slows_no_call():
         assert client.predict(ROW).version == "1"
     hangs.set()
     client.close()
+
+
+def test_plan_that_is_due_is_read_when_no_call_is_under_way():
+    clock, server = Clock(), StandIn()
+    client = EtaClient(transport=server, clock=clock)
+    client.predict(ROW)
+    clock.now += 5
+    UNDER_WAY.add(other := Question(ROW, None))
+    try:
+        client.predict(ROW)
+        assert not client.wait_idle(0.02)
+        assert len(server.config_calls) == 1
+    finally:
+        UNDER_WAY.discard(other)
+    assert client.wait_idle()
+    assert len(server.config_calls) == 2
+
+
+def test_plan_that_two_clients_hear_is_read_once():
+    assert Plan.from_config(model_config(stable=7)) is Plan.from_config(model_config(stable=7))
+    assert Plan.from_config(model_config(stable=7)) is not Plan.from_config(model_config(stable=8))
 
 
 def test_failed_refresh_keeps_the_old_plan_and_is_not_tried_at_every_call(caplog):

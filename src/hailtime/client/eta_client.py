@@ -77,6 +77,8 @@ class _Client(ABC):
             cast(Background, self._plans),
             cast(Background, self._shadows),
         )
+        # Over connections of our own: whoever passes a transport may want to see each call it makes
+        self._reads_ahead = transport is None
 
     @property
     def counts(self) -> Counts:
@@ -101,6 +103,9 @@ class _Client(ABC):
 
 class EtaClient(_Client):
     """Asks the served model how long pickups will take. One client serves a whole backend: threads may share it.
+
+    Making one connects and reads the plan, which takes half a second at most for a server that hangs; one that cannot
+    be reached is looked for again by the calls.
 
     - `url`: host:port of Triton's gRPC service, or several that serve the same model: calls go round those that are
       well, and over to the next within the same deadline
@@ -132,6 +137,12 @@ class EtaClient(_Client):
     >>> len(many)
     2
     """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        if self._reads_ahead:
+            run(self._asking.servers.read_ahead())
+            self._plans.start()
 
     def __enter__(self) -> Self:
         return self
@@ -194,6 +205,8 @@ class AsyncEtaClient(_Client):
     """
 
     async def __aenter__(self) -> Self:
+        if self._reads_ahead:
+            await run_async(self._asking.servers.read_ahead())
         return self
 
     async def __aexit__(
