@@ -77,8 +77,8 @@ class _Client(ABC):
             cast(Background, self._plans),
             cast(Background, self._shadows),
         )
-        # Over connections of our own: whoever passes a transport may want to see each call it makes
-        self._reads_ahead = transport is None
+        if transport is None:  # who passes one may want to see each call it makes
+            self._read_ahead()
 
     @property
     def counts(self) -> Counts:
@@ -87,6 +87,10 @@ class _Client(ABC):
         "plans not read".
         """
         return self._asking.counts
+
+    @abstractmethod
+    def _read_ahead(self) -> None:
+        """What no first call should wait for, over connections of our own."""
 
     @abstractmethod
     def _connect(self, url: str, tls: Tls | None, headers: Headers | None) -> Any:
@@ -138,12 +142,6 @@ class EtaClient(_Client):
     2
     """
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        if self._reads_ahead:
-            run(self._asking.servers.read_ahead())
-            self._plans.start()
-
     def __enter__(self) -> Self:
         return self
 
@@ -183,6 +181,10 @@ class EtaClient(_Client):
         """Whether the work in the background, shadows and plans, is done: before an orderly end, or in a test."""
         return bool(self._plans.wait_idle(timeout_s)) and bool(self._shadows.wait_idle(timeout_s))
 
+    def _read_ahead(self) -> None:
+        run(self._asking.servers.read_ahead())
+        self._plans.start()
+
     def _connect(self, url: str, tls: Tls | None, headers: Headers | None) -> Transport:
         return GrpcTransport(url, tls, headers)
 
@@ -194,7 +196,7 @@ class EtaClient(_Client):
 
 
 class AsyncEtaClient(_Client):
-    """`EtaClient` for an event loop, with the same settings; one client belongs to one loop.
+    """`EtaClient` for an event loop, with the same settings; one client belongs to one loop, `async with` connects it.
 
     Rows are packed, the log is written and a fallback computed within the loop: 20 µs, 50 µs and 0.1 ms for a row.
 
@@ -203,6 +205,8 @@ class AsyncEtaClient(_Client):
     ...         answer = await client.predict(row)
     ...         return answer.p50_s / 60
     """
+
+    _reads_ahead = False
 
     async def __aenter__(self) -> Self:
         if self._reads_ahead:
@@ -234,6 +238,10 @@ class AsyncEtaClient(_Client):
     async def wait_idle(self, timeout_s: float = 5.0) -> bool:
         """As `EtaClient.wait_idle`."""
         return bool(await self._plans.wait_idle(timeout_s)) and bool(await self._shadows.wait_idle(timeout_s))
+
+    def _read_ahead(self) -> None:
+        """Not yet: the loop carries it out."""
+        self._reads_ahead = True
 
     def _connect(self, url: str, tls: Tls | None, headers: Headers | None) -> AsyncTransport:
         return AsyncGrpcTransport(url, tls, headers)
