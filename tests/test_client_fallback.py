@@ -10,8 +10,8 @@ import pytest
 from onnx import helper
 
 from hailtime.client import EtaClient
-from hailtime.client.asking import UNDER_WAY
 from hailtime.client.local_model import LocalModel
+from hailtime.client.question import UNDER_WAY
 from hailtime.errors import ConfigError, DeadlineExceeded, PredictionError, RequestError, ServerUnavailable
 from hailtime.schema import Schema
 from tests.small_town import NOON_S, ROW, RULE, SCHEMA, Clock, StandIn, model_config

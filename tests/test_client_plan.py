@@ -1,11 +1,16 @@
 """How the client learns from the server which version to ask, and what it does when the server has moved on."""
 
+import os
 import threading
+import time
 
 import numpy as np
 import pytest
 
 from hailtime.client import EtaClient
+from hailtime.client.plan import Plan
+from hailtime.client.question import UNDER_WAY, Question
+from hailtime.client.steps import BackgroundThread, Pause
 from hailtime.errors import ModelUnavailable, RequestError, ServerUnavailable
 from hailtime.rollout import Rollout
 from tests.small_town import ROW, Clock, StandIn, model_config
@@ -39,6 +44,45 @@ def test_plan_that_hangs_slows_no_call():
         assert client.predict(ROW).version == "1"
     hangs.set()
     client.close()
+
+
+def test_plan_that_is_due_is_read_when_no_call_is_under_way():
+    clock, server = Clock(), StandIn()
+    client = EtaClient(transport=server, clock=clock)
+    client.predict(ROW)
+    clock.now += 5
+    UNDER_WAY.add(other := Question(ROW, None))
+    try:
+        client.predict(ROW)
+        assert not client.wait_idle(0.02)
+        assert len(server.config_calls) == 1
+    finally:
+        UNDER_WAY.discard(other)
+    assert client.wait_idle()
+    assert len(server.config_calls) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_background_of_a_client_goes_on_in_a_forked_child():
+    def job():
+        yield Pause(0.0)
+
+    background = BackgroundThread("before the fork", 4)
+    assert background.submit(job())
+    assert background.wait_idle(5)  # its thread waits for the next one
+    child = os.fork()
+    if child == 0:
+        background.start()
+        time.sleep(0.1)
+        is_done = background.submit(job()) and background.wait_idle(2)
+        os._exit(0 if is_done else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_plan_that_two_clients_hear_is_read_once():
+    assert Plan.from_config(model_config(stable=7)) is Plan.from_config(model_config(stable=7))
+    assert Plan.from_config(model_config(stable=7)) is not Plan.from_config(model_config(stable=8))
 
 
 def test_failed_refresh_keeps_the_old_plan_and_is_not_tried_at_every_call(caplog):

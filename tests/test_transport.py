@@ -1,5 +1,6 @@
 """The gRPC transport against a service of Triton's protocol in this process: bytes, and errors by status and text."""
 
+import asyncio
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,8 @@ import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import serialize_byte_tensor
 
-from hailtime.client.messages import bytes_tensor
+from hailtime.client import AsyncEtaClient, EtaClient
+from hailtime.client.messages import bytes_tensor, pickup_time_s
 from hailtime.client.transport import GrpcTransport
 from hailtime.errors import (
     ConfigError,
@@ -20,16 +22,17 @@ from hailtime.errors import (
     RequestError,
     ServerUnavailable,
 )
+from tests.small_town import ROW, model_config
 
 ROWS = (np.zeros((2, 3), np.float32), np.array([["a", ""], ["ü", "a"]], object), np.zeros((2, 1), np.int64))
 NOT_LOADED = "Request for unknown model: 'pickup_eta' version 7 is not at ready state"  # what Triton 2.51 says
 
 
 class Service(service_pb2_grpc.GRPCInferenceServiceServicer):
-    """Answers with `answer`, or aborts with `status`."""
+    """Answers with `answer`, or aborts with `status`; the served plan is that of the small town."""
 
     def __init__(self):
-        self.status, self.index_status, self.delay_s = None, None, 0.0
+        self.status, self.index_status, self.delay_s, self.n_plans_told = None, None, 0.0, 0
         self.answer = service_pb2.ModelInferResponse(
             outputs=[{"name": "pickup_time_s", "datatype": "FP32", "shape": [2, 3]}],
             raw_output_contents=[np.arange(6, dtype=np.float32).tobytes()],
@@ -41,6 +44,14 @@ class Service(service_pb2_grpc.GRPCInferenceServiceServicer):
         if self.status:
             context.abort(*self.status)
         return self.answer
+
+    def ModelConfig(self, request, context):  # noqa: N802
+        self.n_plans_told += 1
+        served, told = model_config(), service_pb2.ModelConfigResponse()
+        told.config.max_batch_size = served.max_batch_size
+        for name, text in served.parameters.items():
+            told.config.parameters[name].string_value = text
+        return told
 
     def RepositoryIndex(self, request, context):  # noqa: N802
         if self.index_status:
@@ -54,15 +65,52 @@ def service():
 
 
 @pytest.fixture
-def transport(service):
+def url(service):
     server = grpc.server(ThreadPoolExecutor(2))
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    transport = GrpcTransport(f"127.0.0.1:{port}")
+    yield f"127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+@pytest.fixture
+def transport(url):
+    transport = GrpcTransport(url)
     yield transport
     transport.close()
-    server.stop(None).wait()
+
+
+ONE = service_pb2.ModelInferResponse(
+    outputs=[{"name": "pickup_time_s", "datatype": "FP32", "shape": [1, 3]}],
+    raw_output_contents=[np.float32([1, 2, 3]).tobytes()],
+)
+
+
+def test_new_client_has_read_the_plan_before_it_is_asked(service, url):
+    service.answer = ONE
+    with EtaClient(url, 5.0) as client:
+        assert service.n_plans_told == 1
+        assert client.predict(ROW).p50_s == 2
+    assert service.n_plans_told == 1
+
+
+def test_client_of_an_event_loop_has_too(service, url):
+    async def ask():
+        async with AsyncEtaClient(url, 5.0) as client:
+            before = service.n_plans_told
+            return before, (await client.predict(ROW)).p50_s
+
+    service.answer = ONE
+    assert asyncio.run(ask()) == (1, 2)
+    assert service.n_plans_told == 1
+
+
+def test_making_a_client_waits_half_a_second_for_a_server_that_hangs():
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        started = time.monotonic()
+        with EtaClient(f"127.0.0.1:{mute.getsockname()[1]}", 0.05):
+            assert 0.5 <= time.monotonic() - started < 2
 
 
 def test_strings_are_packed_as_tritonclient_packs_them():
@@ -127,6 +175,34 @@ def test_server_that_never_answers_is_left_at_the_deadline():
             transport.config(timeout_s=0.2)
         assert 0.2 <= time.monotonic() - started < 2
         transport.close()
+
+
+def of_rows(*numbers, version="7"):
+    """The answer of this version to so many rows of three numbers."""
+    output = {"name": "pickup_time_s", "datatype": "FP32", "shape": [len(numbers) // 3, 3]}
+    contents = [np.array(numbers, np.float32).tobytes()]
+    return service_pb2.ModelInferResponse(model_version=version, outputs=[output], raw_output_contents=contents)
+
+
+def test_answers_that_begin_alike_are_each_read_right():
+    for numbers in ([1, 2, 3], [4, 5, 6], [1, 2, 3, 4, 5, 6], [7, 8, 9]):
+        for version in ("7", "8"):
+            read = pickup_time_s(of_rows(*numbers, version=version).SerializeToString(), len(numbers) // 3, "here")
+            np.testing.assert_array_equal(read, np.float32(numbers).reshape(-1, 3))
+
+
+def test_answer_to_other_rows_than_asked_is_read_as_it_is():
+    for numbers, n_asked in (([1, 2, 3], 1), ([1, 2, 3], 2), ([1, 2, 3, 4, 5, 6], 2), ([1, 2, 3, 4, 5, 6], 1)):
+        read = pickup_time_s(of_rows(*numbers).SerializeToString(), n_asked, "here")
+        np.testing.assert_array_equal(read, np.float32(numbers).reshape(-1, 3))
+
+
+def test_answer_that_is_no_message_is_refused():
+    good = of_rows(1, 2, 3).SerializeToString()
+    pickup_time_s(good, 1, "here")
+    for content in (b"\xff" * 40, good[:-5], good + b"\xff"):
+        with pytest.raises(PredictionError):
+            pickup_time_s(content, 1, "here")
 
 
 @pytest.mark.parametrize(

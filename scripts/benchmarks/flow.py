@@ -37,6 +37,13 @@ class TellingTransport(GrpcTransport):
         return answer
 
 
+class TellingClient(EtaClient):
+    """Over such transports."""
+
+    def _connect(self, url: str, tls: Any, headers: Any) -> TellingTransport:
+        return TellingTransport(url, tls, headers)
+
+
 class Flow:
     """The requests inside the process."""
 
@@ -92,14 +99,13 @@ class Flow:
 
     def _client(self) -> EtaClient:
         said = self._settings
-        transports = [TellingTransport(url) for url in said.urls]
-        return EtaClient(
-            deadline_s=said.deadline_s,
+        return TellingClient(
+            said.urls,
+            said.deadline_s,
             plan_refresh_s=1.0,
             fallback_model=said.fallback,
             cache=said.cache,
             log=self._log,
-            transport=transports,
         )
 
     def _run(self, work: Any, n: int) -> None:

@@ -123,6 +123,24 @@ def test_kill_9_under_load_and_a_restart(serve, server, run, tmp_path, log):
     assert traffic.paths().keys() >= {"triton", "local"}  # and the rule, where a busy machine left no time for the file
 
 
+def test_sixteen_new_clients_are_answered_by_the_server_at_once(server, log):
+    together = threading.Barrier(16)
+
+    def first(client):
+        together.wait()
+        started = time.monotonic()
+        return client.predict(ROW).path, time.monotonic() - started
+
+    clients = [EtaClient(server.url, 4 * DEADLINE_S, log=log) for _ in range(16)]  # a machine that many tests share
+    with ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(first, clients))
+    for client in clients:
+        client.close()
+    assert {path for path, _ in answers} == {"triton"}
+    assert max(took_s for _, took_s in answers) < 4 * DEADLINE_S + 0.005
+    assert log.n_written + log.n_waiting == 16
+
+
 def test_server_that_hangs_for_two_seconds(server, log):
     """Only the server is stopped: with its backend too, Triton 2.51 dies one time in eight (lock_exception)."""
     with EtaClient(server.url, DEADLINE_S, log=log) as client:

@@ -4,7 +4,6 @@ servers that are well, one after the other ──▶ the local model file ──
 """
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,18 +14,13 @@ from hailtime.client.observing import Call, Counts, Observer, tell
 from hailtime.client.plan import NoCache, Plan
 from hailtime.client.prediction import Prediction, Predictions
 from hailtime.client.prediction_log import NoLog
-from hailtime.client.question import Answer, Question, Rows
+from hailtime.client.question import UNDER_WAY, Answer, Question, Rows
 from hailtime.client.servers import Servers, Settings
 from hailtime.client.steps import Background, Steps
 from hailtime.errors import DeadlineExceeded, PredictionError, RequestError
 from hailtime.schema import QUANTILES
 
 log = logging.getLogger(__name__)
-
-# Of all clients of this process, because its threads take turns whichever client they ask
-UNDER_WAY: set[Question] = set()
-if hasattr(os, "register_at_fork"):  # Windows has no fork
-    os.register_at_fork(after_in_child=UNDER_WAY.clear)
 
 
 class Asking:
@@ -45,7 +39,7 @@ class Asking:
     ) -> None:
         self.counts = Counts()
         known = cache.load()
-        self.servers = Servers(transports, settings, self.counts, plans, shadows, self._learn, self._keep_shadow, known)
+        self.servers = Servers(transports, settings, self.counts, plans, shadows, self._learn, self._keep_shadow)
         self._settings, self._clock, self._observer = settings, settings.clock, observer
         self._fallback, self._cache, self._log = fallback, cache, prediction_log
         self._is_on_its_own = False

@@ -74,9 +74,9 @@ class Endpoints(Generic[AnyTransport]):
 
     def candidates(self, *, also_resting: bool) -> list[Endpoint[AnyTransport]]:
         """Who may be asked, in this order. Nobody when all rest, unless `also_resting`: then who rests least."""
+        if len(self.all) == 1 and self.all[0].is_well:
+            return [self.all[0]]
         well = [endpoint for endpoint in self.all if endpoint.is_well]
-        if len(well) == len(self.all) == 1:
-            return well
         first = next(self._turn) % max(len(well), 1)
         chosen = [*self._rested(), *well[first:], *well[:first]]
         if not chosen and also_resting:

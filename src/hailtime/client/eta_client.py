@@ -77,6 +77,8 @@ class _Client(ABC):
             cast(Background, self._plans),
             cast(Background, self._shadows),
         )
+        if transport is None:  # who passes one may want to see each call it makes
+            self._read_ahead()
 
     @property
     def counts(self) -> Counts:
@@ -85,6 +87,10 @@ class _Client(ABC):
         "plans not read".
         """
         return self._asking.counts
+
+    @abstractmethod
+    def _read_ahead(self) -> None:
+        """What no first call should wait for, over connections of our own."""
 
     @abstractmethod
     def _connect(self, url: str, tls: Tls | None, headers: Headers | None) -> Any:
@@ -101,6 +107,9 @@ class _Client(ABC):
 
 class EtaClient(_Client):
     """Asks the served model how long pickups will take. One client serves a whole backend: threads may share it.
+
+    Making one connects and reads the plan, which takes half a second at most for a server that hangs; one that cannot
+    be reached is looked for again by the calls.
 
     - `url`: host:port of Triton's gRPC service, or several that serve the same model: calls go round those that are
       well, and over to the next within the same deadline
@@ -172,6 +181,10 @@ class EtaClient(_Client):
         """Whether the work in the background, shadows and plans, is done: before an orderly end, or in a test."""
         return bool(self._plans.wait_idle(timeout_s)) and bool(self._shadows.wait_idle(timeout_s))
 
+    def _read_ahead(self) -> None:
+        run(self._asking.servers.read_ahead())
+        self._plans.start()
+
     def _connect(self, url: str, tls: Tls | None, headers: Headers | None) -> Transport:
         return GrpcTransport(url, tls, headers)
 
@@ -183,7 +196,7 @@ class EtaClient(_Client):
 
 
 class AsyncEtaClient(_Client):
-    """`EtaClient` for an event loop, with the same settings; one client belongs to one loop.
+    """`EtaClient` for an event loop, with the same settings; one client belongs to one loop, `async with` connects it.
 
     Rows are packed, the log is written and a fallback computed within the loop: 20 µs, 50 µs and 0.1 ms for a row.
 
@@ -193,7 +206,11 @@ class AsyncEtaClient(_Client):
     ...         return answer.p50_s / 60
     """
 
+    _reads_ahead = False
+
     async def __aenter__(self) -> Self:
+        if self._reads_ahead:
+            await run_async(self._asking.servers.read_ahead())
         return self
 
     async def __aexit__(
@@ -221,6 +238,10 @@ class AsyncEtaClient(_Client):
     async def wait_idle(self, timeout_s: float = 5.0) -> bool:
         """As `EtaClient.wait_idle`."""
         return bool(await self._plans.wait_idle(timeout_s)) and bool(await self._shadows.wait_idle(timeout_s))
+
+    def _read_ahead(self) -> None:
+        """Not yet: the loop carries it out."""
+        self._reads_ahead = True
 
     def _connect(self, url: str, tls: Tls | None, headers: Headers | None) -> AsyncTransport:
         return AsyncGrpcTransport(url, tls, headers)

@@ -49,10 +49,10 @@ class Fallback:
 
         `n_others`: calls that are under way already, and may need the end of theirs at the same moment.
         """
-        if not self.is_there:
+        local = self._fitting_local()
+        if local is None and self._rule() is None:
             return 0.0
         rule_s = min(MARGIN_S + A_ROW_S * n_rows + A_CALL_S * n_others, deadline_s / 2)
-        local = self._fitting_local()
         both_s = rule_s + (local.cost_s(n_rows) if local else 0.0)
         return both_s if both_s <= deadline_s / 2 else rule_s
 

@@ -94,20 +94,23 @@ class PredictionLog(NoLog):
         self._is_closed, self._try_at = True, 0.0
         self._is_due.set()
         with self._writing:
-            self._write([])
+            self._write()
             self._file.close()
         with self._reporting:
             self._actuals.close()
 
     def write(self, question: Question, answer: Answer, latency_s: float, *, shadow: bool = False) -> None:
-        """One transaction for all rows; never raises. 30 µs for a row, 3 µs for each of many (measured)."""
+        """One transaction for all rows; never raises. 30 µs for a row, 3 µs for each of many (measured).
+
+        Who writes takes the rows of those who wait behind him along, so that calls that end together do not queue.
+        """
         table = "shadow_predictions" if shadow else "predictions"
-        rows = [(table, values) for values in self._maker.rows(question.request_ids(), answer, latency_s)]
+        rows = self._maker.rows(question.request_ids(), answer, latency_s)
+        self._late.extend((table, values) for values in rows)
         if not self._writing.acquire(timeout=BUSY_S):  # another thread waits for the disk
-            self._late.extend(rows)
             return
         try:
-            self._write(rows)
+            self._write()
             self._keep_journal_short()
         except (sqlite3.Error, OSError) as error:
             log.debug("no checkpoint of %s: %s", self.path, error)
@@ -146,9 +149,10 @@ class PredictionLog(NoLog):
                     f"{len(words)} actuals from {first} on could not be written to {self.path}: {error}"
                 ) from error
 
-    def _write(self, rows: list[Row]) -> None:
-        while self._late:
-            self._keep([self._late.popleft()])
+    def _write(self) -> None:
+        rows = [self._late.popleft() for _ in range(len(self._late))]
+        if not rows and not self._waiting:
+            return
         if self._clock() < self._try_at:
             self._keep(rows)
             return

@@ -1,6 +1,6 @@
 """One `predict`: its rows, the id they are drawn and logged by, and the answer on its way back."""
 
-import secrets
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, overload
 
@@ -65,12 +65,11 @@ class Question:
 
     def packed_by(self, packer: RowPacker) -> PackedRows:
         """RequestError when the rows do not fit its schema."""
-        fingerprint = packer.schema.fingerprint
-        if self._packed is None or self._packed_by != fingerprint:
-            self._packed, self._packed_by = packer.pack(self.rows), fingerprint
+        if self._packed is None or self._packed_by != packer.fingerprint:
+            self._packed, self._packed_by = packer.pack(self.rows), packer.fingerprint
             self._row_ids = packer.ids(self.rows)
             first_id = self._row_ids[0] if self._row_ids else ""
-            self.request_id = self.request_id or first_id or secrets.token_hex(16)
+            self.request_id = self.request_id or first_id or os.urandom(16).hex()
             self.is_packed = True
         return self._packed
 
@@ -91,3 +90,9 @@ class Question:
     @property
     def is_empty(self) -> bool:
         return self.n_rows == 0 and (isinstance(self.rows, list | tuple) or is_frame(self.rows))
+
+
+# Of all clients of this process, because its threads take turns whichever client they ask
+UNDER_WAY: set[Question] = set()
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=UNDER_WAY.clear)

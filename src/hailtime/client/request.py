@@ -31,7 +31,7 @@ from hailtime.errors import RequestError, did_you_mean
 from hailtime.schema import Column, Schema
 
 MAX_TOLD = 5  # problems an error lists; the rest is a count
-USUAL = frozenset({float, int, type(None)})
+USUAL, TEXTS = frozenset({float, int, type(None)}), frozenset({str})
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -68,6 +68,7 @@ class RowPacker:
 
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
+        self.fingerprint = schema.fingerprint  # found now: it takes 0.4 ms, which is much for a first call
         self._needed = frozenset(schema.input_names)
         self._allowed = self._needed | {schema.id, schema.target}
         self._low, self._high = _limits(schema.numeric)
@@ -95,7 +96,7 @@ class RowPacker:
         """
         name = self.schema.id
         given: list[Any]
-        if isinstance(rows, Mapping):
+        if type(rows) is dict or isinstance(rows, Mapping):  # the first is asked in a tenth of the time
             given = [rows.get(name)]
         elif isinstance(rows, list | tuple):
             if set(map(len, rows)) == {len(self._needed)}:  # they were packed, so that there is nothing else in them
@@ -132,7 +133,7 @@ class RowPacker:
                 return None
         if None in texts:
             texts = tuple("" if text is None else text for text in texts)
-        if not all(type(text) is str and text.isascii() for text in texts):
+        if not TEXTS.issuperset(map(type, texts)) or not "".join(texts).isascii():
             return None
         asked = np.array(((asked_s,),), np.int64)
         return PackedRows(np.array((numbers,), np.float32), np.array((texts,), object), asked)

@@ -18,11 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hailtime.client.endpoints import Endpoint, Endpoints, RetryBudget, backoff_s
-from hailtime.client.messages import ModelConfig
 from hailtime.client.observing import Counts
 from hailtime.client.plan import Plan
 from hailtime.client.prediction import check_answer
-from hailtime.client.question import Answer, Question
+from hailtime.client.question import UNDER_WAY, Answer, Question
 from hailtime.client.request import PackedRows
 from hailtime.client.steps import Background, Pause, Steps
 from hailtime.errors import (
@@ -38,6 +37,7 @@ log = logging.getLogger(__name__)
 
 LEAST_TRY_S = 0.001  # with less than this left nobody is asked any more
 MOST_TRIES = 3  # at one server, or at each once where there are more
+READ_AHEAD_S = 0.5  # what a new client may wait for each of its servers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +60,7 @@ class Settings:
 class Servers:
     """Transports and backgrounds must be of the same kind as who carries out the steps.
 
-    `learn` hears every new plan, `keep_shadow` what a shadow version said beside an answer, with its latency. `known`:
-    the plan of an earlier time.
+    `learn` hears every new plan, `keep_shadow` what a shadow version said beside an answer, with its latency.
     """
 
     def __init__(
@@ -73,14 +72,12 @@ class Servers:
         shadows: Background,
         learn: Callable[[Plan], None],
         keep_shadow: Callable[[Question, Answer, float], None],
-        known: Plan | None,
     ) -> None:
         self._settings, self._clock, self._counts = settings, settings.clock, counts
         self._endpoints = Endpoints([Endpoint(transport, self._clock) for transport in transports], self._clock)
         self._budget = RetryBudget(self._clock)
         self._plans, self._shadows = plans, shadows
         self._learn, self._keep_shadow = learn, keep_shadow
-        self._known = known
 
     def ask(self, question: Question, until: float, *, also_resting: bool) -> Steps[Answer]:
         """Each server that is well once, in a share of the time left; one that cannot be reached up to three times.
@@ -118,6 +115,14 @@ class Servers:
             self._counts.add("retries")
             yield Pause(pause_s)
 
+    def read_ahead(self) -> Steps[None]:
+        """Connect and read the plans before anybody asks, so that no first call has to; what fails is left to that."""
+        for endpoint in self._endpoints.all:
+            try:
+                yield from self._read_plan(endpoint, self._clock() + READ_AHEAD_S)
+            except PredictionError as error:
+                log.debug("the plan could not be read ahead: %s", error)
+
     def wait_ready(self, timeout_s: float) -> Steps[None]:
         """Until a server has answered a row of which nothing is known; after `timeout_s` the last error rises."""
         gives_up_at = self._clock() + timeout_s
@@ -144,9 +149,9 @@ class Servers:
         plan = endpoint.plan
         if plan is None or endpoint.was_lost:
             plan = yield from self._read_plan(endpoint, until)
-        elif self._clock() >= endpoint.plan_due_at:
+        is_due = self._clock() >= endpoint.plan_due_at
+        if is_due:
             endpoint.plan_due_at = self._clock() + self._settings.plan_refresh_s
-            self._plans.submit(self._read_again(endpoint))
         try:
             return (yield from self._ask_by(plan, endpoint, question, until))
         except (ModelUnavailable, RequestError) as error:
@@ -154,6 +159,9 @@ class Servers:
                 raise
             # The rows fitted its plan: the server has moved on since, to another version or other columns
             log.info("%s refused, reading its plan again: %s", endpoint, error)
+        finally:
+            if is_due:  # after the answer, whose caller waits
+                self._plans.submit(self._read_again(endpoint))
         plan = yield from self._read_plan(endpoint, until)
         return (yield from self._ask_by(plan, endpoint, question, until))
 
@@ -216,19 +224,12 @@ class Servers:
             config = yield partial(endpoint.transport.config, self._left_s(until))
             plan = endpoint.plan
             if plan is None or plan.config != config:
-                plan = self._checked(endpoint, self._plan_of(config))
+                plan = self._checked(endpoint, Plan.from_config(config))
             endpoint.plan, endpoint.was_lost = plan, False
             endpoint.n_plans_read += 1
             return plan
         finally:
             endpoint.reading_plan.release()
-
-    def _plan_of(self, config: ModelConfig) -> Plan:
-        """Reading one takes a millisecond, and all servers say the same, mostly what they said before a restart."""
-        known = self._known
-        if known is None or known.config != config:
-            known = self._known = Plan.from_config(config)
-        return known
 
     def _checked(self, endpoint: Endpoint[Any], plan: Plan) -> Plan:
         """A new plan, if it is of the schema we were told to expect."""
@@ -243,6 +244,10 @@ class Servers:
         return plan
 
     def _read_again(self, endpoint: Endpoint[Any]) -> Steps[None]:
+        for _ in range(20):  # calls go first, for 0.1 s: a plan is due for all who ask again after a while
+            if not UNDER_WAY:
+                break
+            yield Pause(0.005)
         try:
             yield from self._read_plan(endpoint, self._clock() + self._settings.deadline_s)
         except PredictionError as error:

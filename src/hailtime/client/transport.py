@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import grpc  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.grpc import service_pb2_grpc
 
 from hailtime.client.connection import Headers, Tls, channel_options, check_address, metadata
 from hailtime.client.messages import (
@@ -92,7 +92,7 @@ class GrpcTransport:
         timeout_s: float,
     ) -> NDArray[np.float32]:
         request = infer_request(version, numeric, categorical, requested_at)
-        return pickup_time_s(self._call(self._infer, request, timeout_s), self.url)
+        return pickup_time_s(self._call(self._infer, request, timeout_s), len(numeric), self.url)
 
     def close(self) -> None:
         self._channel.close()
@@ -153,7 +153,7 @@ class AsyncGrpcTransport:
         timeout_s: float,
     ) -> NDArray[np.float32]:
         request = infer_request(version, numeric, categorical, requested_at)
-        return pickup_time_s(await self._call(self._infer, request, timeout_s), self.url)
+        return pickup_time_s(await self._call(self._infer, request, timeout_s), len(numeric), self.url)
 
     async def close(self) -> None:
         await self._channel.close()
@@ -180,5 +180,5 @@ class AsyncGrpcTransport:
 
 
 def infer_method(channel: Any) -> Any:
-    """ModelInfer for requests that are bytes already; the answer comes as tritonclient's message."""
-    return channel.unary_unary(INFER_METHOD, None, service_pb2.ModelInferResponse.FromString)
+    """ModelInfer from bytes to bytes."""
+    return channel.unary_unary(INFER_METHOD)
