@@ -124,9 +124,7 @@ class BackgroundThread:
     def _start(self) -> None:
         with self._starting:
             if self._thread is None or not self._thread.is_alive():
-                if (
-                    self._thread is not None
-                ):  # a fork left it behind: a queue of its would wake the one that is not here
+                if self._thread is not None:  # a fork left it behind, and it would be the one that a job wakes
                     self._jobs = queue.Queue(self._room)
                 self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
                 self._thread.start()
