@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from hailtime.preparation.ahead import ahead
 from hailtime.schema import MICROSECONDS_PER_SECOND
 
 BLOCK_ROWS = 500_000  # of one block that comes back: 80 MB of a simulated city's rows
@@ -52,7 +53,7 @@ class TimeOrder:
 
     def take(self, mask: pl.Expr) -> pl.DataFrame:
         """Takes out the few rows for which a mask is true, at most once."""
-        taken = pl.concat([piece.take(mask) for piece in self._pieces])
+        taken = pl.concat(list(ahead(lambda piece: piece.take(mask), self._pieces)), how="vertical_relaxed")
         self.n_rows -= taken.height
         return taken
 
