@@ -119,7 +119,8 @@ def _middles(values: Floats, n_rows: Ints) -> Floats:
     """The median of each run of so many values, which are sorted within it; of an empty run some number."""
     first = np.cumsum(n_rows) - n_rows
     low, high = (np.clip(first + place, 0, len(values) - 1) for place in ((n_rows - 1) // 2, n_rows // 2))
-    return (values[low] + values[high]) / 2
+    middles: Floats = (values[low] + values[high]) / 2
+    return middles
 
 
 def _later_halves(requested_s: Floats, target_s: Floats, groups: Ints) -> list[tuple[Floats, Floats]]:
