@@ -23,7 +23,7 @@ LINE = [
     ["preparation.join_latest", "preparation.join_nearby", "preparation.join_trailing"],
     ["preparation.join", "preparation.lookup", "preparation.recent_trips"],
     ["conditions"],
-    ["preparation.split", "preparation.prepared", "preparation.parts", "preparation.stopwatch"],
+    ["preparation.split", "preparation.prepared", "preparation.parts", "preparation.stopwatch", "preparation.codes"],
     ["preparation.profile_numbers", "preparation.profile"],
     ["preparation.ahead", "preparation.time_order", "preparation.repeats", "preparation.spark_session"],
     ["preparation.engines", "preparation.spark"],

@@ -14,6 +14,7 @@ from hailtime.preparation.dataset import PAGE, prepare
 from hailtime.preparation.page import page
 from hailtime.preparation.page_pictures import number
 from hailtime.preparation.page_verdict import headline, remarks
+from hailtime.preparation.parts import coded
 from hailtime.preparation.profile import Profile
 from hailtime.preparation.profile_numbers import population_stability
 from hailtime.preparation.split import PARTS
@@ -53,7 +54,7 @@ def rows(n=5000, seed=1):
 
 @pytest.fixture(scope="module")
 def table():
-    return rows()
+    return coded(rows(), SCHEMA)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +140,7 @@ def test_missing_shares_are_of_the_raw_table_where_it_has_the_column():
     raw = pl.DataFrame({"rain": [1.0, float("nan"), None, 2.0], "zone": ["", "n", None, "n"]})
     made.add_raw(raw)
     made.add_raw(raw)
-    made.add("train", rows(100))
+    made.add("train", coded(rows(100), SCHEMA))
     missing = made.to_dict()["missing"]
     assert (missing["rain"]["raw"], missing["zone"]["raw"], missing["height"]["raw"]) == (0.5, 0.5, None)
     assert missing["height"]["train"] == 0.1

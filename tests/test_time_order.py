@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from hailtime.preparation.codes import Codes, count_codes, with_texts
 from hailtime.preparation.repeats import Repeats
 from hailtime.preparation.rules import Duplicate
 from hailtime.preparation.time_order import TimeOrder
@@ -62,6 +63,33 @@ def test_rows_taken_out_are_gone_and_may_come_back_changed(tmp_path, kept_bytes)
     assert order.n_rows == left.height
     assert_frame_equal(pl.concat(order.blocks(50)), left.sort("at", "id", "value"))
     assert order.time_at(order.n_rows // 2) == left["at"].sort()[left.height // 2]
+
+
+def test_categories_wait_as_codes_in_the_same_order(tmp_path, kept_bytes):
+    table, codes = rows(), Codes(["id"])
+    order = TimeOrder(tmp_path / "work", "at", kept_bytes)
+    for piece in table.iter_slices(60):
+        order.add(codes.coded(piece))
+    found = pl.concat(order.blocks(50))
+    assert isinstance(found.schema["id"], pl.Categorical)
+    assert_frame_equal(with_texts(found, ["id"]), table.sort("at", "id", "value"))
+
+
+def test_column_of_more_texts_than_codes_stays_text(tmp_path, kept_bytes):
+    n, codes = 70_000, Codes(["id"])
+    few = pl.DataFrame({"at": [1, 2, 3], "id": ["b", None, "a"]})
+    many = pl.DataFrame({"at": np.arange(4, n), "id": [f"r{number}" for number in range(4, n)]})
+    order = TimeOrder(tmp_path / "work", "at", kept_bytes)
+    for piece in (few, many):
+        order.add(codes.coded(piece))
+    assert order.take(pl.col("at") == 3)["id"].to_list() == ["a"]
+    assert_frame_equal(pl.concat(order.blocks()), pl.concat([few[:2], many]))
+
+
+def test_codes_are_counted_by_text():
+    coded = Codes(["id"]).coded(pl.DataFrame({"id": ["b", "a", None, "b"]}))
+    texts, n_rows = count_codes(coded[1:]["id"])
+    assert dict(zip(texts, n_rows.tolist(), strict=True)) == {"b": 1, "a": 1}
 
 
 def test_rows_whose_key_occurs_again_are_marked_and_no_others():

@@ -23,7 +23,7 @@ import polars as pl
 
 from hailtime.errors import ConfigError, DataError, did_you_mean
 from hailtime.preparation.ahead import ahead
-from hailtime.preparation.leakage_scores import Floats, Ints, Outcomes, ranks
+from hailtime.preparation.leakage_scores import Floats, Ints, Outcomes, bins_of, codes_of, ranks
 from hailtime.schema import MICROSECONDS_PER_SECOND, Schema
 
 N_STRETCHES, STRETCH_ROWS = 4, 25_000  # rows next to each other, because later trips are looked at
@@ -104,10 +104,13 @@ def check_leakage(leakage: Mapping[str, Any]) -> None:
 
 def _judge(column: pl.Series, outcomes: Outcomes, target: str) -> tuple[dict[str, float], list[Suspicion]]:
     """What a column tells of the target, and the suspicions against it."""
-    x: Any = column.to_numpy() if column.dtype.is_numeric() else column
-    told, explained = outcomes.told(x)
-    values = x if column.dtype.is_numeric() else told  # a category stands for the median it has in the other fold
-    rank = ranks(values)
+    if column.dtype.is_numeric():
+        values: Floats = column.to_numpy()
+        rank = ranks(values)
+        _, explained = outcomes.told(bins_of(rank))
+    else:
+        values, explained = outcomes.told(codes_of(column))  # a category stands for its median in the other fold
+        rank = ranks(values)
     known = {"explained": round(explained, 4), "rank_correlation": round(outcomes.rank_correlation(rank), 4)}
     name = column.name
     found = chain(
@@ -173,7 +176,7 @@ def _outcomes(rows: pl.DataFrame, schema: Schema) -> Outcomes:
     stretch: Ints = np.arange(rows.height) // STRETCH_ROWS
     groups = {"city": stretch}
     if schema.zone is not None:
-        zone = rows[schema.zone].rank("dense").fill_null(0).cast(pl.Int64).to_numpy()
+        zone = codes_of(rows[schema.zone])
         groups["zone"] = stretch * (int(zone.max()) + 1) + zone
     requested_s = rows[schema.requested_at].to_numpy() / MICROSECONDS_PER_SECOND
     return Outcomes(requested_s, rows[schema.target].to_numpy(), groups)

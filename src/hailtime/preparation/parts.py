@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from hailtime.preparation.codes import count_codes
 from hailtime.preparation.prepared import types_of
 from hailtime.preparation.split import PARTS, utc_text
 from hailtime.schema import Schema
@@ -65,13 +66,14 @@ class PartWriter:
 
 
 def coded(rows: pl.DataFrame, schema: Schema) -> pl.DataFrame:
-    """The rows with their categories as Polars' codes, which are written, counted and hashed faster than texts.
+    """The rows with all their categories as Polars' codes, which are written, counted and hashed faster than texts.
 
-    Each block has codes of its own, gone with it. Measured: 0.08 CPU seconds a million rows of five categories, and
-    0.11 less to write, 0.05 less to hash and 0.05 less to count them.
+    Those that are texts yet get codes of this block, gone with it. Measured: 0.08 CPU seconds a million rows of five
+    categories, and 0.11 less to write, 0.05 less to hash and 0.05 less to count them.
     """
     codes = pl.Categorical(pl.Categories.random())
-    return rows.with_columns(pl.col(name).cast(codes) for name in schema.categorical_names)
+    texts = [name for name in schema.categorical_names if rows.schema[name] == pl.String]
+    return rows.with_columns(pl.col(texts).cast(codes))
 
 
 def _as_texts(schema: Schema) -> dict[str, str]:
@@ -139,11 +141,13 @@ def _mix_into(mixed: NDArray[np.uint64], values: NDArray[Any], name: str) -> Non
 
 def _hashes(column: pl.Series) -> NDArray[np.int64]:
     """64 bits of each coded text, whatever its code; 0 where it is missing."""
-    texts = column.unique().drop_nulls()
-    codes = texts.to_physical().to_numpy()
-    by_code = np.zeros(int(codes.max(initial=0)) + 2, "<u8")
-    by_code[codes] = [_bits(text) for text in texts.cast(pl.String)]
-    hashes: NDArray[np.int64] = by_code.view("<i8")[column.to_physical().fill_null(len(by_code) - 1).to_numpy()]
+    texts, n_rows = count_codes(column)
+    used = np.flatnonzero(n_rows)
+    by_code = np.zeros(len(texts) + 1, "<u8")
+    by_code[used] = [_bits(text) for text in texts.gather(used)]
+    hashes: NDArray[np.int64] = by_code.view("<i8")[
+        column.to_physical().cast(pl.UInt32).fill_null(len(texts)).to_numpy()
+    ]
     return hashes
 
 

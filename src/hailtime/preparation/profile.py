@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import polars as pl
 
+from hailtime.preparation.codes import count_codes
 from hailtime.preparation.profile_numbers import NumberCounts, population_stability
 from hailtime.preparation.split import PARTS
 from hailtime.schema import MICROSECONDS_PER_SECOND, Schema
@@ -55,7 +56,7 @@ class Profile:
         self._every = max(n_rows // SAMPLE_ROWS, 1)
 
     def add(self, part: str, rows: pl.DataFrame) -> None:
-        """Counts a block of prepared rows; each part's come in the order of time. Texts may be coded."""
+        """Counts a block of prepared rows; each part's come in the order of time and their texts are coded."""
         if rows.is_empty():
             return
         numbers = rows.select(*self._numbers)
@@ -66,10 +67,8 @@ class Profile:
         self._missing[part].update({n: rows[n].null_count() for n in (*self._numbers, *self._texts)})
         quarters = rows.select((pl.col(self._schema.requested_at) // _QUARTER_US).alias("quarter"))
         self._quarters[part].update(dict(quarters["quarter"].value_counts().iter_rows()))
-        if self._texts:
-            values = rows.select(pl.col(name).value_counts().implode() for name in self._texts)
-            for name in self._texts:
-                self._add_texts(part, name, values[name][0])
+        for name in self._texts:
+            self._add_texts(part, name, rows[name])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data: rows and days by part, which rows the bins are of, each column's counts by part, and how test
@@ -91,9 +90,10 @@ class Profile:
             "texts": {name: self._text_counts(name) for name in self._texts},
         }
 
-    def _add_texts(self, part: str, name: str, counts: pl.Series) -> None:
-        """Values and how often they came, as records of one block."""
-        table = counts.struct.unnest().drop_nulls(name)
+    def _add_texts(self, part: str, name: str, column: pl.Series) -> None:
+        """Counts the values of one block's column."""
+        texts, counts = count_codes(column)
+        table = pl.DataFrame({name: texts, "count": counts}).filter(pl.col("count") > 0)
         common, known = table.top_k(_MOST_VALUES, by="count"), self._texts[name][part]
         known.update(dict(common.iter_rows()))
         self._others[name][part] += int(table["count"].sum()) - int(common["count"].sum())
