@@ -37,11 +37,11 @@ services:
 	bash scripts/install_test_services.sh
 
 # all but what has a target of its own below: the documentation and the images take minutes each. Two at a time, because
-# most wait for servers; those that hold deadlines of milliseconds one by one
+# most wait for servers; those that hold deadlines of milliseconds one by one. COVERAGE=--cov counts the lines of src
 TIMED := $(wildcard tests/triton/test_client_*.py) $(addprefix tests/triton/test_,benchmark_faults.py deploy_under_load.py followers.py)
 test-all: triton services
 	for part in TRITON POSTGRES SPARK BROWSER PROMETHEUS SLURM; do export HAILTIME_REQUIRE_$$part=1; done; \
-	$(BIN)/pytest -n 2 --dist loadfile -m 'not (docs or containers)' --durations=15 $(addprefix --ignore=,$(TIMED)) && \
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not (docs or containers)' --durations=15 $(COVERAGE) $(addprefix --ignore=,$(TIMED)) && \
 	$(BIN)/pytest --durations=5 $(TIMED)
 
 # the four images of Dockerfile.cuda, built by buildah on stand-ins for their bases, and tried

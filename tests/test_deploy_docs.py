@@ -20,6 +20,7 @@ def options_of(script):
     return set(re.findall(r"--[a-z0-9-]+", done.stdout))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_names_a_script_and_options_that_exist(command):
     script, *words = shlex.split(command)[1:]

@@ -265,6 +265,7 @@ def page_at(settings, now_s):
     return TestClient(make_app(Watched(settings, lambda: now_s), None), base_url="http://localhost")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("after_s", "words"), [(5 * 86_400, "5 days ago"), (900, "15 minutes ago"), (60, None)])
 def test_requests_that_stopped_are_told(city, log, tmp_path, after_s, words):
     """A quarter of an hour is enough where 80 should have come in it by the rate of the hour before."""
@@ -315,6 +316,7 @@ def test_ends_that_are_odd_are_counted(tmp_path):
     assert [data[n] for n in ("unread", "n_changed", "n_unmatched", "n_late")] == [0, 3, 2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pickup_time_s", ["soon", -5.0, 1e300, float("inf"), b"x"], ids=repr)
 def test_ends_that_are_no_time_are_counted_and_left_out(city, log, tmp_path, pickup_time_s):
     """As somebody writes them who goes around the client, which refuses them."""

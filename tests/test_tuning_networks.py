@@ -113,6 +113,7 @@ def test_a_network_is_tuned_by_its_validation_error(tuned):
     assert [path.name for path in folder.iterdir()] == ["tuning.db"]
 
 
+@pytest.mark.slow
 def test_the_best_becomes_an_experiment_that_composes(tuned):
     study = tuned[2]
     overrides = ["network=mlp", "trainer=cpu", "trainer.max_epochs=5", "source.load.folder=/somewhere", "seed=3"]
