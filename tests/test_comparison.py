@@ -166,6 +166,7 @@ def test_a_killed_comparison_makes_only_what_is_missing(small_run, tmp_path):
     assert set(result["learners"]) == {"rule", "ridge", "tree", "svm"}
 
 
+@pytest.mark.slow
 def test_two_comparisons_do_not_share_a_folder(small_run, tmp_path):
     overrides = [f"prepared={small_run.prepared.folder}", "source.load.n_requests=8000"]
     with (
@@ -175,6 +176,7 @@ def test_two_comparisons_do_not_share_a_folder(small_run, tmp_path):
         compare(tmp_path, overrides, seeds=[1], n_trials=0, only=["rule"])
 
 
+@pytest.mark.slow
 def test_a_comparison_goes_on_from_its_published_file(small_run, tmp_path):
     overrides = ["experiment=smoke", f"prepared={small_run.prepared.folder}"]
     settings = {"seeds": [1], "n_trials": 0, "published": tmp_path / "compare.json"}

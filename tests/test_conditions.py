@@ -131,6 +131,7 @@ class Clock:
         return self.now_us / 1e6
 
 
+@pytest.mark.slow
 def test_day_replayed_while_the_tables_grow_gives_exactly_the_offline_columns(city):
     """Read anew for every 75th request, for which a table holds what was known by then and not long over."""
     schema, settings, tables, joined = city
@@ -374,6 +375,7 @@ def test_threads_may_report_and_ask_at_once():
     assert (got["requests"], got["pickups"], got["mean_s"]) == (800, 800, 60)
 
 
+@pytest.mark.slow
 def test_prepared_folder_and_run_say_what_to_join_and_engines_prepare_the_same(tmp_path):
     settings, all_trips, tables = city_with_all_kinds()
     raw, settings["split"]["gap_s"] = RawData(all_trips, tables), 600

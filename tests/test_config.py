@@ -94,6 +94,7 @@ def test_train_exits_2_with_one_line(tmp_path):
     assert said.stderr == "ConfigError: trainer.max_epochs must be 1 to 1e+06, got -3\n"
 
 
+@pytest.mark.slow
 def test_a_setting_that_must_be_given_is_named(tmp_path):
     command = [sys.executable, str(CONFIGS.parent / "train.py"), "source=nyc_ems", f"hydra.run.dir={tmp_path}/run"]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

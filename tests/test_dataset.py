@@ -386,6 +386,7 @@ def run_prepare(*arguments):
     return subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_script_prepares_and_shows_the_report(tmp_path):
     done = run_prepare("source.load.n_requests=2000", "source.load.days=5", f"prepared={tmp_path / 'city'}")
     assert done.returncode == 0, done.stderr

@@ -42,6 +42,7 @@ def copies(models):
         yield n, copy
 
 
+@pytest.mark.slow
 def test_killed_publisher_leaves_a_whole_version_or_none(killer, models, tmp_path):
     run = write_tiny_run(tmp_path / "next")
     for n, copy in copies(models):
@@ -73,6 +74,7 @@ def test_killed_rollback_leaves_one_of_two_plans_and_a_history_that_tells_it(kil
     assert n > 5
 
 
+@pytest.mark.slow
 def test_publishers_in_processes_of_their_own_get_versions_of_their_own(models, tmp_path):
     run = write_tiny_run(tmp_path / "next")
     code = "import sys; from pathlib import Path; from hailtime.serving.repository import publish; "

@@ -631,6 +631,7 @@ def run_script(*arguments, cwd):
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_script_leaves_yaml_and_page_and_never_overwrites(tmp_path):
     path, out = written(trips(), tmp_path / "trips.csv"), tmp_path / "mine.yaml"
     said = run_script(path, "--name", "mine", "--out", out, cwd=tmp_path)

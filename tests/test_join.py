@@ -191,6 +191,7 @@ def test_rows_known_later_change_nothing(request_list, weather_list, traffic_lis
     assert_frame_equal(joined(trips, weather_frame, traffic_frame), then, check_exact=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(requests, weather_rows, traffic_rows, st.randoms(use_true_random=False))
 def test_row_order_and_engine_change_nothing(request_list, weather_list, traffic_list, random):

@@ -179,6 +179,7 @@ def test_rows_known_later_change_nothing(request_list, event_list, now):
     assert_frame_equal(near(past, rows), then, check_exact=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None)
 @given(requests, events, st.randoms(use_true_random=False))
 def test_row_order_and_engine_change_nothing(request_list, event_list, random):

@@ -222,6 +222,7 @@ def test_later_trips_and_arrivals_change_nothing(ride_list, now):
     assert_frame_equal(then.select(names), expected.select(names), check_exact=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(some_rides, reports, st.randoms(use_true_random=False))
 def test_row_order_and_engine_change_nothing(ride_list, report_list, random):

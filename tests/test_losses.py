@@ -93,6 +93,7 @@ def test_the_best_constant_of_pinball_is_the_quantiles():
     np.testing.assert_allclose(best_constant(pinball, target), expected, atol=0.05)
 
 
+@pytest.mark.slow
 def test_a_higher_omega_promises_later():
     target = torch.from_numpy(np.random.default_rng(1).exponential(size=4000))
     even, late = (best_constant(asymmetric_huber, target, omega=[0.1, omega, 0.9])[1] for omega in (0.5, 0.7))

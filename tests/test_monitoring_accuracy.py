@@ -61,6 +61,7 @@ def trips(n=4000, seed=1, hours=5):
 def write(path, table, with_actuals=True):
     connection = LogFile(path, 1.0).connection()
     inputs = ("speed_mps", "rain_mm_h", "pickup_zone")
+    connection.execute("BEGIN")  # a commit a row takes 0.4 s for 4,000
     for row in table.to_dict("records"):
         kept = json.dumps({name: None if row[name] != row[name] else row[name] for name in inputs})
         names = ("requested_at_s", "version", "path", "p10_s", "p50_s", "p90_s", "latency_s")
@@ -68,6 +69,7 @@ def write(path, table, with_actuals=True):
         connection.execute(INSERT["predictions"], (row["request_id"], asked_us, *(row[n] for n in names), kept))
     if with_actuals:
         report(connection, table)
+    connection.execute("COMMIT")
     connection.close()
 
 

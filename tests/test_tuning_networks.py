@@ -28,6 +28,7 @@ def searched(folder, n_trials, objective=bowl, first=None):
     return search(objective, SPACE, first or {}, database=folder / "tuning.db", name="bowl", n_trials=n_trials)
 
 
+@pytest.mark.slow
 def test_the_search_finds_the_bottom(tmp_path):
     best = searched(tmp_path, 40).best_params
     assert best["kind"] == "b"

@@ -127,6 +127,7 @@ def test_forwarders_that_begin_at_once_make_the_tables_once(empty, password, tmp
         assert sum(one.predictions for one in sent) == 10
 
 
+@pytest.mark.slow
 def test_killed_and_cut_at_any_moment_no_row_is_lost_and_none_is_there_twice(empty, password, log):
     """200 rows a second are logged while the forwarder is killed nine times and its connection cut in between."""
     write(log, answers(1))
