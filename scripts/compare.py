@@ -16,7 +16,7 @@ from hailtime.comparison.page import markdown, picture
 from hailtime.config import check_command_line
 from hailtime.durable import store_file
 from hailtime.report import run_script
-from hailtime.tuning import composed
+from hailtime.tuning import chosen_source
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     warnings.simplefilter("ignore")  # of libraries, about their own future
     check_command_line("train", arguments.overrides)
-    name = arguments.name or composed(arguments.overrides).source.schema.source
+    name = arguments.name or chosen_source(arguments.overrides)
     stem = arguments.out / f"compare_{name}"
     result = compare(
         Path("runs/compare") / name,

@@ -15,7 +15,16 @@ from hailtime.comparison.compare import networks
 from hailtime.comparison.entries import LEARNERS
 from hailtime.config import CONFIGS, check_command_line
 from hailtime.errors import ConfigError
-from hailtime.tuning import composed, experiment_yaml, first_values, search, space_of, suggest, tune_network
+from hailtime.tuning import (
+    chosen_source,
+    composed,
+    experiment_yaml,
+    first_values,
+    search,
+    space_of,
+    suggest,
+    tune_network,
+)
 
 SPACE = {"x": {"low": -3.0, "high": 3.0}, "kind": {"choices": ["a", "b"]}, "n": {"low": 1, "high": 64, "log": True}}
 
@@ -34,6 +43,11 @@ def test_the_search_finds_the_bottom(tmp_path):
     assert best["kind"] == "b"
     assert abs(best["x"] - 1) < 0.5
     assert best["n"] <= 2
+
+
+def test_a_comparison_has_the_name_of_the_yaml_and_not_of_the_city_it_shares():
+    assert chosen_source([]) == composed([]).source.schema.source == "simulated_city"
+    assert chosen_source(["source=simulated_city_closure"]) == "simulated_city_closure"
 
 
 def test_the_first_trial_is_the_one_given(tmp_path):

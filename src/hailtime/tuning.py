@@ -120,6 +120,12 @@ def composed(overrides: list[str]) -> DictConfig:
     return config
 
 
+def chosen_source(overrides: list[str]) -> str:
+    """The name of the yaml in configs/source that overrides choose: two may tell of one city, as the closure's does."""
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return str(compose("train", overrides=overrides, return_hydra_config=True).hydra.runtime.choices.source)
+
+
 def changed(base: DictConfig, values: Mapping[str, Any]) -> DictConfig:
     """The configuration with other values, by dotted key."""
     config = base.copy()
