@@ -69,6 +69,7 @@ def test_a_large_table_comes_in_blocks_at_every_use(tmp_path):
         assert pl.concat(blocks)["request_id"].sort().to_list() == list(range(BLOCK_ROWS + 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_rows", [1, PAGE_ROWS, PAGE_ROWS + 1])
 def test_rows_with_equal_keys_are_all_there(tmp_path, n_rows):
     url = sqlite_url(tmp_path, ((i, "", i, "a" if i < 10 else "b") for i in range(n_rows)))

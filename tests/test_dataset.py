@@ -137,6 +137,7 @@ def test_part_holds_the_declared_columns_by_time(prepared_city):
     assert not any(part[name].is_nan().any() for name in numbers)
 
 
+@pytest.mark.slow
 def test_pandas_prepares_the_same_data_to_the_last_bit(city, prepared_city, tmp_path):
     other = prepare(city, CITY, tmp_path / "pandas", engine="pandas")
     assert other.fingerprint == prepared_city.fingerprint
@@ -396,6 +397,7 @@ def test_script_prepares_and_shows_the_report(tmp_path):
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["city"]
 
 
+@pytest.mark.slow
 def test_script_tells_an_error_in_one_line_with_exit_status_2(tmp_path):
     done = run_prepare("source=nyc_ems", f"source.load.folder={tmp_path / 'nowhere'}", f"prepared={tmp_path / 'ems'}")
     assert done.returncode == 2

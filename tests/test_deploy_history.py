@@ -182,6 +182,7 @@ def test_since_is_when_a_version_took_its_part(models, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_script_shows_releases_as_a_table_and_as_json(models, tmp_path):
     three_releases(models, tmp_path)
     command = [sys.executable, SCRIPTS / "releases.py", "--repository", models]

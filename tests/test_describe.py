@@ -103,6 +103,7 @@ def test_the_real_tlc_file_prepares_with_the_yaml_as_it_is(tmp_path):
     assert done.report["clean"]["rows_out"] > 9_900
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data")
 def test_the_real_ambulance_calls_prepare_with_the_target_they_hold(tmp_path):
     description = describe(DATA / "nyc_ems" / "incidents_2013_2016h1.parquet", "ems", NOW)

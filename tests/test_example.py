@@ -87,6 +87,7 @@ def test_a_hailed_ride_is_where_and_what_was_asked_for(live, product):
     assert live.hail("mine", at_s, 43.60, -70.93, product) == (request, arrival)
 
 
+@pytest.mark.slow
 def test_hailed_rides_wait_as_others_do(live):
     """300 at one place against the city's own within 1.5 km of it: both means are known to 5 %."""
     at_s = live.city.span_s[0] + 12 * HOUR_S

@@ -106,6 +106,7 @@ def test_a_csv_column_is_judged_by_all_its_values(tmp_path, values, expected):
     assert read(path, {"x": "x"})["x"].to_list() == [*expected, None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["csv", "csv.gz", "parquet"])
 def test_a_large_file_comes_in_blocks_that_are_alike(tmp_path, suffix):
     ids = pl.Series(range(2 * BLOCK_ROWS + 1))

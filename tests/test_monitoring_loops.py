@@ -238,6 +238,7 @@ def wait_for(url, seconds=20):
     raise AssertionError(f"{url} does not answer")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -55,6 +55,7 @@ def test_best_possible_error_is_about_a_minute(spotless):
     assert 140 < np.abs(y - np.median(y)).mean() < 160  # what a constant reaches
 
 
+@pytest.mark.slow
 def test_trips_come_in_blocks_that_are_the_same_every_time():
     data = load(n_requests=BLOCK + 1_000, days=7, dirt=1)
     blocks = list(data.trips)

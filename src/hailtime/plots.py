@@ -99,10 +99,11 @@ def reliability(
 
 
 def competitors(errors_s: Mapping[str, float], picture: Path) -> None:
-    """Test MAE of the network and what it is measured against."""
+    """Test MAE of the network and what it is measured against; grey is what nobody can beat."""
     figure, (axes,) = new_figure(1)
-    names = sorted(errors_s, key=lambda name: -errors_s[name])
-    bars = axes.barh(names, [errors_s[n] for n in names], color=[ORANGE if n == "network" else BLUE for n in names])
+    colors, names = {"network": ORANGE, "best_possible": GREY}, sorted(errors_s, key=lambda name: -errors_s[name])
+    labels = [name.replace("_", " ") for name in names]
+    bars = axes.barh(labels, [errors_s[n] for n in names], color=[colors.get(n, BLUE) for n in names])
     axes.bar_label(bars, fmt=" %.1f s")
     axes.set(title="Mean absolute error on the test part", xlabel="MAE, s")
     axes.margins(x=0.15)
