@@ -9,11 +9,11 @@ import argparse
 import itertools
 import logging
 import math
-import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from hailtime.cores import usable_cores
 from hailtime.report import run_script
 from hailtime.serving.settings import Settings, read_settings, store_settings
 from hailtime.serving.tuning import Measured
@@ -86,7 +86,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--rps", type=float, default=500.0, help="requests/s that arrive, one row each")
     parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="where serving.yaml goes")
     parser.add_argument("--seconds", type=float, default=3.0, help="the length of a trial; there are about forty")
-    parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="CPU cores to serve with")
+    parser.add_argument("--cores", type=int, default=usable_cores(), help="CPU cores to serve with")
     return parser.parse_args()
 
 

@@ -12,7 +12,7 @@ import hailtime
 PACKAGE = Path(hailtime.__file__).parent
 # The line, and what may be used anywhere on it. A file is in the first row whose names it is listed under.
 LINE = [
-    ["errors", "clock", "schema", "rollout", "rule", "locking", "durable", "whole_folder", "report", "slices"],
+    ["errors", "cores", "clock", "schema", "rollout", "rule", "locking", "durable", "whole_folder", "report", "slices"],
     ["sources"],
     ["preparation.exact", "preparation.clock_changes", "preparation.conform", "preparation.rules"],
     ["preparation.rule_settings", "preparation.rule_kinds", "preparation.time_rule_kinds"],

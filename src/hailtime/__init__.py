@@ -2,8 +2,13 @@
 
 import os
 
+from hailtime.cores import usable_cores
+
 __version__ = "0.1.0"
 
-# Threads of GNU OpenMP (torch's, LightGBM's) spin before they sleep, by themselves so long that an epoch of 6 s takes
-# 57 beside two busy processes on two cores; so 20 s, and alone still 6. It is read when torch is loaded, so here
+# GNU OpenMP (torch's, LightGBM's) reads these when it is loaded, so here; a setting of one's own stays. Its threads
+# spin before they sleep, by themselves so long that an epoch of 6 s takes 57 beside two busy processes on two cores; so
+# 20 s, and alone still 6. It knows nothing of a container's limit: a thread a core of the machine would wait its turn
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+if usable_cores() < (os.cpu_count() or 1):
+    os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))

@@ -23,6 +23,7 @@ from sklearn.svm import LinearSVR
 from sklearn.tree import DecisionTreeRegressor
 
 from hailtime.baselines import Table
+from hailtime.cores import usable_cores
 from hailtime.schema import QUANTILES
 
 
@@ -126,8 +127,8 @@ class NaiveBayes:
 
 
 def n_threads() -> int:
-    """As many as the machine has, or OMP_NUM_THREADS, which the others read by themselves."""
-    return int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
+    """As many as there are cores for us, or OMP_NUM_THREADS, which the others read by themselves."""
+    return int(os.environ.get("OMP_NUM_THREADS") or usable_cores())
 
 
 def _lines(n_numeric: int) -> ColumnTransformer:
