@@ -105,9 +105,8 @@ def rows_alone_job(trips: Path, out: Path) -> dict[str, Any]:
     """What the jobs by hand do and no more: the rows, and how many each rule caught."""
     with ExitStack() as left_out:
         for owner, name in ((Profile, "add"), (Profile, "add_raw"), (PartWriter, "digest"), (dataset, "write_page")):
-            left_out.enter_context(
-                patch.object(owner, name, lambda *_: None)
-            )  # a mock would keep every block it is given
+            # a function, because a mock would keep every block it is given
+            left_out.enter_context(patch.object(owner, name, lambda *_: None))
         left_out.enter_context(patch.object(dataset, "find_leaks", lambda *_: {"suspicions": []}))
         return {"stages_s": prepare(read_raw(trips), settings(), out).report["seconds"]}
 
@@ -219,7 +218,7 @@ def show(figures: dict[str, Any]) -> None:
 
 def page(figures: dict[str, Any]) -> str:
     """The table of docs/benchmarks.md."""
-    jobs = {**figures["jobs"]}
+    jobs = figures["jobs"]
     by_hand = jobs["polars by hand"]["seconds"]
     lines = ["| job | seconds, median (each turn) | against Polars by hand | peak memory, GB |", "|---|---|---|---|"]
     for name, job in jobs.items():
@@ -228,7 +227,7 @@ def page(figures: dict[str, Any]) -> str:
         lines.append(f"| {name} | {job['seconds']:.1f} ({turns}) | {times} | {job['peak_gb']:.2f} |")
     if many := figures.get("many"):
         lines.append(f"| hailtime, {many['rows']:,} trips | {many['seconds']:.1f} | | {many['peak_gb']:.2f} |")
-    rows_per_s = figures["rows"] / figures["jobs"]["hailtime"]["clean_and_join_s"]
+    rows_per_s = figures["rows"] / jobs["hailtime"]["clean_and_join_s"]
     lines += ["", f"Reading, cleaning and joining alone: {rows_per_s / 1e6:.2f} M rows/s."]
     return "\n".join(lines)
 

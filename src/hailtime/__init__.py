@@ -2,7 +2,7 @@
 
 import os
 
-from hailtime.cores import usable_cores
+from hailtime.cores import limited_cores
 
 __version__ = "0.1.0"
 
@@ -10,5 +10,5 @@ __version__ = "0.1.0"
 # spin before they sleep, by themselves so long that an epoch of 6 s takes 57 beside two busy processes on two cores; so
 # 20 s, and alone still 6. It knows nothing of a container's limit: a thread a core of the machine would wait its turn
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
-if usable_cores() < (os.cpu_count() or 1):
-    os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
+if (_limited := limited_cores()) is not None:
+    os.environ.setdefault("OMP_NUM_THREADS", str(_limited))

@@ -10,11 +10,20 @@ _MEMBERSHIP, _CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 def usable_cores() -> int:
     """Whole cores, at least one: what the scheduler may run us on, or fewer where a control group limits our time."""
+    return limited_cores() or _scheduled_cores()
+
+
+def limited_cores() -> int | None:
+    """Whole cores of a control group's limit, at least one; None where it leaves us all that the scheduler does."""
+    lowest = min(limits(), default=math.inf)
+    return max(1, math.floor(lowest)) if lowest < _scheduled_cores() else None
+
+
+def _scheduled_cores() -> int:
     try:
-        allowed = len(os.sched_getaffinity(0))
+        return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS
-        allowed = os.cpu_count() or 1
-    return max(1, min([allowed, *(math.floor(limit) for limit in limits())]))
+        return os.cpu_count() or 1
 
 
 def limits(membership: Path = _MEMBERSHIP, cgroups: Path = _CGROUPS) -> list[float]:
