@@ -1,11 +1,13 @@
 """A repository in an object store: in memory, as fsspec's stand-in for one, and as files."""
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from hailtime.errors import DeployError
 from hailtime.rollout import Rollout
@@ -85,8 +87,10 @@ def test_changed_file_does_not_become_stable(url, run):
         repository.make_stable(1)
 
 
-def test_publishers_at_the_same_time_get_numbers_of_their_own(url, run):
+def test_publishers_at_the_same_time_get_numbers_of_their_own(url, run, monkeypatch):
     RemoteRepository(url).publish(run)
+    exists = MemoryFileSystem.exists
+    monkeypatch.setattr(MemoryFileSystem, "exists", lambda *told: (exists(*told), time.sleep(0.01))[0])
     with ThreadPoolExecutor(4) as pool:
         versions = list(pool.map(lambda _: RemoteRepository(url).publish(run), range(8)))
     assert sorted(versions) == list(range(2, 10))

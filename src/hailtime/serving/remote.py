@@ -9,6 +9,7 @@ of the files and the schema, and the Triton that serves the store is told to loa
 import hashlib
 import json
 import secrets
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from hailtime.serving.repository import describe_run
 from hailtime.serving.settings import SETTINGS, WARM_UP, Settings, warm_up_files
 
 CLAIMS = ".claims"  # a name that no version can have
+CLAIMING = threading.Lock()  # memory:// looks whether an object is there and writes it then, for all of a process
 
 
 class RemoteRepository:
@@ -102,7 +104,8 @@ class RemoteRepository:
         if isinstance(self._files, LocalFileSystem):  # whose pipe_file looks first and writes then
             self._files.open(path, "xb").close()
         else:
-            self._files.pipe_file(path, b"", mode="create")
+            with CLAIMING:
+                self._files.pipe_file(path, b"", mode="create")
 
     def _write_warm_up(self, probe: Probe) -> None:
         self._files.makedirs(f"{self._folder}/{WARM_UP}", exist_ok=True)
