@@ -1,15 +1,11 @@
-"""The client of an event loop: the same answers as the other's, many at a time; and callers who share a call."""
+"""The client of an event loop: the same answers as the other's, many at a time."""
 
 import asyncio
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import pytest
 
 from hailtime.client import AsyncEtaClient, EtaClient, PredictionLog
-from hailtime.errors import DeadlineExceeded, PredictionError, RequestError, ServerUnavailable
+from hailtime.errors import ServerUnavailable
 from tests.small_town import ROW, RULE, AsyncStandIn, StandIn, model_config
 
 DOWN = ServerUnavailable("nobody is there")
@@ -102,101 +98,3 @@ def test_caller_that_goes_away_leaves_nothing_locked():
         return await client.predict(ROW)
 
     assert asked(Slow(), ask).path == "triton"
-
-
-def test_concurrent_callers_share_a_call():
-    server = AsyncStandIn()
-    answers = asked(server, lambda client: _after_one(client, rows_of(40)), batch_wait_s=0.05, max_batch=16)
-    assert [answer.p50_s for answer in answers] == [143.5 + i for i in range(40)]
-    assert [n for _, n, _ in server.infer_calls] == [1, 16, 16, 8]
-
-
-async def _after_one(client, rows):
-    await client.predict(ROW)
-    return await asyncio.gather(*map(client.predict, rows))
-
-
-def test_wrong_row_fails_only_its_caller():
-    rows = [ROW, {**ROW, "pickup_lat": 0.0}, ROW]
-
-    async def ask(client):
-        return await asyncio.gather(*map(client.predict, rows), return_exceptions=True)
-
-    answers = asked(AsyncStandIn(), ask, batch_wait_s=0.02)
-    assert [type(answer).__name__ for answer in answers] == ["Prediction", "RequestError", "Prediction"]
-
-
-def test_row_that_only_the_server_refuses_fails_only_its_caller():
-    class Picky(AsyncStandIn):
-        async def infer(self, version, numeric, *rest):
-            if (numeric[:, 1] == 13).any():
-                raise RequestError("not thirteen")
-            return await super().infer(version, numeric, *rest)
-
-    async def ask(client):
-        return await asyncio.gather(*map(client.predict, rows_of(20)), return_exceptions=True)
-
-    answers = asked(Picky(), ask, batch_wait_s=0.02)
-    assert [i for i, answer in enumerate(answers) if isinstance(answer, RequestError)] == [13]
-    assert answers[19].p50_s == 162.5
-
-
-def test_answer_that_is_nonsense_fails_only_its_caller():
-    class Half(AsyncStandIn):
-        async def infer(self, version, numeric, *rest):
-            answer = await super().infer(version, numeric, *rest)
-            answer[numeric[:, 1] == 13] = np.nan
-            return answer
-
-    async def ask(client):
-        return await asyncio.gather(*map(client.predict, rows_of(20)), return_exceptions=True)
-
-    answers = asked(Half(), ask, batch_wait_s=0.02)
-    assert [i for i, answer in enumerate(answers) if isinstance(answer, PredictionError)] == [13]
-
-
-def test_nobody_waits_for_a_batch_past_the_deadline():
-    class Hanging(AsyncStandIn):
-        async def infer(self, *arguments):
-            await asyncio.sleep(60)
-
-    async def ask(client):
-        started = time.monotonic()
-        errors = await asyncio.gather(*map(client.predict, rows_of(5)), return_exceptions=True)
-        return errors, time.monotonic() - started
-
-    errors, took_s = asked(Hanging(), ask, batch_wait_s=0.02, deadline_s=0.2)
-    assert [type(error) for error in errors] == [DeadlineExceeded] * 5
-    assert took_s < 1
-
-
-def test_threads_share_a_call_too():
-    server = StandIn()
-    client = EtaClient(transport=server, batch_wait_s=0.2, max_batch=8, deadline_s=5)
-    together = threading.Barrier(8)
-
-    def ask(row):
-        together.wait()
-        return client.predict(row).p50_s
-
-    with ThreadPoolExecutor(8) as threads:
-        assert list(threads.map(ask, rows_of(8))) == [143.5 + i for i in range(8)]
-    client.close()
-    assert sum(n for _, n, _ in server.infer_calls) == 8
-    assert len(server.infer_calls) < 8
-
-
-def test_thread_leaves_a_batch_at_its_deadline_and_the_errors_of_a_batch_are_each_callers_own():
-    hangs = threading.Event()
-    server = StandIn()
-    server.infer = lambda *_: hangs.wait(5)
-    client = EtaClient(transport=server, batch_wait_s=0.01, deadline_s=0.1)
-    with pytest.raises(DeadlineExceeded, match="the batch did not come back in time"):
-        client.predict(ROW)
-    hangs.set()
-    client.close()
-    server = StandIn(infer_fails=[PredictionError("the stub died")])
-    with ThreadPoolExecutor(4) as threads, EtaClient(transport=server, batch_wait_s=0.2, max_batch=4) as client:
-        errors = [future.exception() for future in [threads.submit(client.predict, ROW) for _ in range(4)]]
-    assert {str(error) for error in errors} == {"the stub died"}
-    assert len({id(error) for error in errors}) == 4

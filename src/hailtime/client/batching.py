@@ -1,7 +1,9 @@
-"""Callers who ask at the same time share one call to Triton: fewer and larger requests where many threads ask at once.
+"""Callers who ask at the same time share one call to Triton: fewer and larger requests where many ask at once.
 
-The first caller waits `wait_s` for others, or until there are `max_rows` rows. Each leaves at its own deadline and gets
-its own rows or its own error: rows were checked before, and what a server refuses together it is asked one by one.
+A call goes at once while fewer than `UNDER_WAY` are under way. Who comes then waits for one of those to return,
+`wait_s` at most, and goes together with all who came meanwhile, `max_rows` at most; so nobody waits where few ask. Each
+leaves at its own deadline and gets its own rows or its own error: rows were checked before, and what a server refuses
+together, or does not answer before the first of them must leave, is asked one by one.
 """
 
 import asyncio
@@ -22,36 +24,37 @@ from hailtime.errors import DeadlineExceeded, PredictionError, RequestError
 AnyFuture = TypeVar("AnyFuture", "asyncio.Future[Any]", "concurrent.futures.Future[Any]")
 Inputs = tuple[NDArray[np.float32], NDArray[np.object_], NDArray[np.int64]]
 TOO_LATE = "the batch did not come back in time"
+UNDER_WAY = 2  # calls at a time before others wait: two keep a server busy while one answer is on its way back
 
 
 @dataclass(frozen=True, slots=True)
 class Member(Generic[AnyFuture]):
-    """One caller: its rows, the time it leaves at, and where its answer goes."""
+    """One caller: its rows, the time it leaves at, and where its answer goes: None when it shall ask alone."""
 
     rows: Inputs
     until: float
     answer: AnyFuture
 
+    def tell(self, answer: NDArray[np.float32] | None) -> None:
+        if not self.answer.done():
+            self.answer.set_result(answer)
+
 
 @dataclass
 class Batch(Generic[AnyFuture]):
-    """Callers of one version, from the first one's arrival to the call."""
+    """Callers of one version, from the first one's arrival, who sends it, to the call."""
 
     version: int
     members: list[Member[AnyFuture]] = field(default_factory=list)
     n_rows: int = 0
-
-    def add(self, member: Member[AnyFuture]) -> None:
-        self.members.append(member)
-        self.n_rows += len(member.rows[0])
 
     def inputs(self) -> Inputs:
         numeric, categorical, requested_at = zip(*(member.rows for member in self.members), strict=True)
         return np.concatenate(numeric), np.concatenate(categorical), np.concatenate(requested_at)
 
     def timeout_s(self) -> float:
-        """Until the last of them leaves."""
-        return max(max(member.until for member in self.members) - time.monotonic(), 0.001)
+        """Until the first of them leaves."""
+        return max(self.members[0].until - time.monotonic(), 0.001)
 
     def give(self, quantiles_s: NDArray[np.float32]) -> None:
         if len(quantiles_s) != self.n_rows:
@@ -60,52 +63,67 @@ class Batch(Generic[AnyFuture]):
         start = 0
         for member in self.members:
             end = start + len(member.rows[0])
-            if not member.answer.done():
-                member.answer.set_result(quantiles_s[start:end])
+            member.tell(quantiles_s[start:end])
             start = end
 
     def fail(self, error: BaseException) -> None:
+        """Their error, each with its own exception: one that is raised in two places grows two tracebacks."""
+        is_shared = isinstance(error, PredictionError) and not isinstance(error, RequestError | DeadlineExceeded)
         for member in self.members:
-            if not member.answer.done():
-                # Its own exception for each: one that is raised in two places grows two tracebacks
-                own = type(error)(str(error)) if isinstance(error, PredictionError) else error
-                member.answer.set_exception(own)
-
-    def alone(self) -> list["Batch[AnyFuture]"]:
-        return [Batch(self.version, [member], len(member.rows[0])) for member in self.members]
+            if not is_shared and len(self.members) > 1:
+                member.tell(None)
+            elif not member.answer.done():
+                member.answer.set_exception(type(error)(str(error)) if isinstance(error, PredictionError) else error)
 
 
-class OpenBatches(Generic[AnyFuture]):
-    """The batches that still take callers, one for each version and width of rows."""
+class Line(Generic[AnyFuture]):
+    """How many calls are under way, and the batches that still take callers: one for each version and width of rows."""
 
     def __init__(self, max_rows: int) -> None:
         self._max_rows = max_rows
         self._open: dict[Sequence[int], Batch[AnyFuture]] = {}
+        self.under_way = 0
 
-    def join(self, version: int, member: Member[AnyFuture]) -> tuple[Batch[AnyFuture], bool, bool]:
-        """Its batch, whether it is the first in it, and whether the batch is full."""
-        key = (version, member.rows[0].shape[1], member.rows[1].shape[1])
+    def goes_at_once(self, version: int, rows: Inputs) -> bool:
+        """Whether nobody is to wait for; then one more is under way."""
+        at_once = self.under_way < UNDER_WAY and _key(version, rows) not in self._open
+        self.under_way += at_once
+        return at_once
+
+    def join(self, version: int, member: Member[AnyFuture]) -> tuple[Batch[AnyFuture], bool]:
+        """Its batch, and whether it is the first in it."""
+        key, n = _key(version, member.rows), len(member.rows[0])
         batch = self._open.get(key)
-        is_first = batch is None or batch.n_rows + len(member.rows[0]) > self._max_rows
+        is_first = batch is None or batch.n_rows + n > self._max_rows
         if batch is None or is_first:
             batch = self._open[key] = Batch(version)
-        batch.add(member)
-        return batch, is_first, batch.n_rows >= self._max_rows
+        batch.members.append(member)
+        batch.n_rows += n
+        return batch, is_first
+
+    def is_ready(self, batch: Batch[AnyFuture]) -> bool:
+        """Whether there is nothing more to wait for: it is full, a larger one followed it, or a call returned."""
+        is_open = any(batch is other for other in self._open.values())
+        return not is_open or batch.n_rows >= self._max_rows or self.under_way < UNDER_WAY
 
     def close(self, batch: Batch[AnyFuture]) -> None:
-        """It takes nobody any more."""
+        """It takes nobody any more and is under way."""
         for key in [key for key, other in self._open.items() if other is batch]:
             del self._open[key]
+        self.under_way += 1
+
+
+def _key(version: int, rows: Inputs) -> Sequence[int]:
+    return version, rows[0].shape[1], rows[1].shape[1]
 
 
 class BatchingTransport:
-    """In front of another transport, for threads."""
+    """In front of another transport, for threads: the first of a batch sends it."""
 
     def __init__(self, transport: Transport, wait_s: float, max_rows: int) -> None:
         self._transport, self._wait_s, self._max_rows = transport, wait_s, max_rows
-        self._batches: OpenBatches[concurrent.futures.Future[Any]] = OpenBatches(max_rows)
-        self._joining = threading.Condition()
-        self._callers = concurrent.futures.ThreadPoolExecutor(8, "hailtime-batch")
+        self._line: Line[concurrent.futures.Future[Any]] = Line(max_rows)
+        self._changed = threading.Condition()
 
     @property
     def url(self) -> str:
@@ -122,56 +140,58 @@ class BatchingTransport:
         requested_at: NDArray[np.int64],
         timeout_s: float,
     ) -> NDArray[np.float32]:
+        rows = numeric, categorical, requested_at
         if len(numeric) >= self._max_rows or timeout_s < 2 * self._wait_s:
-            return self._transport.infer(version, numeric, categorical, requested_at, timeout_s)
+            return self._transport.infer(version, *rows, timeout_s)
         until = time.monotonic() + timeout_s
-        member = Member((numeric, categorical, requested_at), until, concurrent.futures.Future[Any]())
-        with self._joining:
-            batch, is_first, is_full = self._batches.join(version, member)
-            if is_full:
-                self._batches.close(batch)
-                self._joining.notify_all()
+        with self._changed:
+            if not (at_once := self._line.goes_at_once(version, rows)):
+                member = Member(rows, until, concurrent.futures.Future[Any]())
+                batch, is_first = self._line.join(version, member)
+                if is_first or batch.n_rows >= self._max_rows:
+                    self._changed.notify_all()
+        if at_once:
+            try:
+                return self._transport.infer(version, *rows, timeout_s)
+            finally:
+                self._returned()
         if is_first:
             self._send_when_ready(batch)
         try:
-            answer: NDArray[np.float32] = member.answer.result(until - time.monotonic())
-            return answer
+            answer: NDArray[np.float32] | None = member.answer.result(until - time.monotonic())
         except concurrent.futures.TimeoutError as error:
             raise DeadlineExceeded(TOO_LATE) from error
+        return self._transport.infer(version, *rows, _left_s(until)) if answer is None else answer
 
     def close(self) -> None:
-        self._callers.shutdown(wait=False)
         self._transport.close()
 
     def _send_when_ready(self, batch: Batch[Any]) -> None:
-        with self._joining:
-            self._joining.wait_for(lambda: batch.n_rows >= self._max_rows, self._wait_s)
-            self._batches.close(batch)
-        try:
-            self._callers.submit(self._send, batch)
-        except RuntimeError as error:  # closed meanwhile
-            batch.fail(PredictionError(str(error)))
-
-    def _send(self, batch: Batch[Any]) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._line.is_ready(batch), self._wait_s)
+            self._line.close(batch)
         try:
             batch.give(self._transport.infer(batch.version, *batch.inputs(), batch.timeout_s()))
-        except RequestError as error:
-            if len(batch.members) == 1:
-                batch.fail(error)
-                return
-            for one in batch.alone():
-                self._send(one)
         except BaseException as error:
             batch.fail(error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._returned()
+
+    def _returned(self) -> None:
+        with self._changed:
+            self._line.under_way -= 1
+            self._changed.notify_all()
 
 
 class AsyncBatchingTransport:
-    """The same in an event loop."""
+    """The same in an event loop, where a batch is sent by a task of its own: callers may be cancelled."""
 
     def __init__(self, transport: AsyncTransport, wait_s: float, max_rows: int) -> None:
         self._transport, self._wait_s, self._max_rows = transport, wait_s, max_rows
-        self._batches: OpenBatches[asyncio.Future[Any]] = OpenBatches(max_rows)
-        self._full: dict[int, asyncio.Event] = {}
+        self._line: Line[asyncio.Future[Any]] = Line(max_rows)
+        self._waiting: dict[int, tuple[Batch[Any], asyncio.Event]] = {}
         self._sending: set[asyncio.Task[None]] = set()
 
     @property
@@ -189,24 +209,28 @@ class AsyncBatchingTransport:
         requested_at: NDArray[np.int64],
         timeout_s: float,
     ) -> NDArray[np.float32]:
+        rows = numeric, categorical, requested_at
         if len(numeric) >= self._max_rows or timeout_s < 2 * self._wait_s:
-            return await self._transport.infer(version, numeric, categorical, requested_at, timeout_s)
-        loop = asyncio.get_running_loop()
-        member = Member((numeric, categorical, requested_at), time.monotonic() + timeout_s, loop.create_future())
-        batch, is_first, is_full = self._batches.join(version, member)
+            return await self._transport.infer(version, *rows, timeout_s)
+        if self._line.goes_at_once(version, rows):
+            try:
+                return await self._transport.infer(version, *rows, timeout_s)
+            finally:
+                self._returned()
+        loop, until = asyncio.get_running_loop(), time.monotonic() + timeout_s
+        member = Member(rows, until, loop.create_future())
+        batch, is_first = self._line.join(version, member)
         if is_first:
-            self._full[id(batch)] = asyncio.Event()
+            self._waiting[id(batch)] = batch, asyncio.Event()
             task = loop.create_task(self._send_when_ready(batch))
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
-        if is_full:
-            self._batches.close(batch)
-            self._full[id(batch)].set()
+        self._look()
         try:
-            answer: NDArray[np.float32] = await asyncio.wait_for(member.answer, timeout_s)
-            return answer
+            answer: NDArray[np.float32] | None = await asyncio.wait_for(member.answer, timeout_s)
         except TimeoutError as error:
             raise DeadlineExceeded(TOO_LATE) from error
+        return await self._transport.infer(version, *rows, _left_s(until)) if answer is None else answer
 
     async def close(self) -> None:
         for task in self._sending:
@@ -215,24 +239,31 @@ class AsyncBatchingTransport:
 
     async def _send_when_ready(self, batch: Batch[Any]) -> None:
         try:
-            await asyncio.wait_for(self._full[id(batch)].wait(), self._wait_s)
+            await asyncio.wait_for(self._waiting[id(batch)][1].wait(), self._wait_s)
         except TimeoutError:
             pass
         finally:
-            del self._full[id(batch)]
-            self._batches.close(batch)
-        await self._send(batch)
-
-    async def _send(self, batch: Batch[Any]) -> None:
+            del self._waiting[id(batch)]
+            self._line.close(batch)
         try:
             batch.give(await self._transport.infer(batch.version, *batch.inputs(), batch.timeout_s()))
-        except RequestError as error:
-            if len(batch.members) == 1:
-                batch.fail(error)
-                return
-            for one in batch.alone():
-                await self._send(one)
         except BaseException as error:
             batch.fail(error)
             if not isinstance(error, Exception):
                 raise
+        finally:
+            self._returned()
+
+    def _returned(self) -> None:
+        self._line.under_way -= 1
+        self._look()
+
+    def _look(self) -> None:
+        """Wakes the batches that need not wait any more."""
+        for batch, ready in self._waiting.values():
+            if self._line.is_ready(batch):
+                ready.set()
+
+
+def _left_s(until: float) -> float:
+    return max(until - time.monotonic(), 0.001)

@@ -47,7 +47,7 @@ class _Client(ABC):
         tls: Tls | None = None,
         headers: Headers | None = None,
         schema_fingerprint: str | None = None,
-        batch_wait_s: float = 0.0,
+        batch_wait_s: float = 0.002,
         max_batch: int = 64,
         observer: Observer = nobody,
         transport: Any = None,
@@ -122,7 +122,8 @@ class EtaClient(_Client):
     - `log`: every answer is in it before the caller has it
     - `tls`, `headers`: encryption, and what a guarded server wants to see; a function is asked at each call
     - `schema_fingerprint`: the only schema to accept of a server
-    - `batch_wait_s`, `max_batch`: how long, and for how many rows, a call waits for others to share one request
+    - `batch_wait_s`, `max_batch`: how long, and for how many rows, a call waits for others to share one request; only
+      while two are under way, so a lonely one never waits. 0 sends each by itself
     - `observer`: called after each `predict` with a `Call`, in the caller's thread
     - `transport`: another way to the model than gRPC to `url`, or several; the client closes it
 
@@ -201,7 +202,7 @@ class AsyncEtaClient(_Client):
     Rows are packed, the log is written and a fallback computed within the loop: 20 µs, 50 µs and 0.1 ms for a row.
 
     >>> async def minutes(row):
-    ...     async with AsyncEtaClient("127.0.0.1:8001", batch_wait_s=0.001) as client:
+    ...     async with AsyncEtaClient("127.0.0.1:8001") as client:
     ...         answer = await client.predict(row)
     ...         return answer.p50_s / 60
     """
