@@ -91,10 +91,8 @@ class Hanging(StandIn):
 
 def test_calls_under_way_together_get_time_for_their_fallbacks_one_after_the_other():
     server, clock = Hanging(8), Clock()
-    singly = {"batch_wait_s": 0.0}  # so that all eight are under way together
-    clients = [
-        EtaClient(transport=server, deadline_s=0.05, clock=clock, **singly) for _ in range(2)
-    ]  # threads share the machine
+    # threads share the machine, however many clients; each call goes singly, so that all eight are under way together
+    clients = [EtaClient(transport=server, deadline_s=0.05, batch_wait_s=0.0, clock=clock) for _ in range(2)]
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda place: clients[place % 2].predict(ROW), range(8)))
     assert {answer.path for answer in answers} == {"rule"}
