@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from benchmarks.traffic import N_BAD, Asked, Settings
 from hailtime.client import EtaClient, PredictionLog
-from hailtime.client.transport import GrpcTransport
+from hailtime.client.batching import BatchingTransport
+from hailtime.client.transport import Transport
 from hailtime.errors import RequestError
 
 N_THREADS = 32  # 200 requests/s that all take a deadline of 50 ms keep ten of them busy
@@ -28,8 +29,8 @@ BAD_VALUES: tuple[Any, ...] = ("soon", True, 1e39, [], b"", {"a": 1})
 HEARD = threading.local()  # the server whose answer this thread had last
 
 
-class TellingTransport(GrpcTransport):
-    """Tells its thread that it was the one that answered."""
+class TellingTransport(BatchingTransport):
+    """Tells its thread that it was the one that answered, whoever of a batch sent it."""
 
     def infer(self, *arguments: Any, **named: Any) -> NDArray[np.float32]:
         answer = super().infer(*arguments, **named)
@@ -40,8 +41,8 @@ class TellingTransport(GrpcTransport):
 class TellingClient(EtaClient):
     """Over such transports."""
 
-    def _connect(self, url: str, tls: Any, headers: Any) -> TellingTransport:
-        return TellingTransport(url, tls, headers)
+    def _batching(self, transport: Transport, wait_s: float, max_rows: int) -> TellingTransport:
+        return TellingTransport(transport, wait_s, max_rows)
 
 
 class Flow:
