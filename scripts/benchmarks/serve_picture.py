@@ -25,6 +25,8 @@ def draw(figures: dict[str, Any], picture: Path) -> None:
     left.set_xticks([1, 2, 4, 8, 16, 32], labels=["1", "2", "4", "8", "16", "32"], minor=False)
     left.set_ylim(bottom=0)
     right.set(title="p50, and p99 dashed", xlabel="requests/s, due by a clock", ylabel="ms since due", yscale="log")
+    right.set_yticks([1, 2, 3, 5, 10, 20], labels=["1", "2", "3", "5", "10", "20"], minor=False)
+    right.minorticks_off()
     left.legend(frameon=False, fontsize=8)
     picture.parent.mkdir(exist_ok=True)
     figure.savefig(picture, dpi=110)
