@@ -13,10 +13,9 @@ from pathlib import Path
 
 from hailtime.comparison.compare import compare, networks
 from hailtime.comparison.page import markdown, picture
-from hailtime.config import check_command_line
+from hailtime.config import check_command_line, chosen_source
 from hailtime.durable import store_file
 from hailtime.report import run_script
-from hailtime.tuning import chosen_source
 
 
 def main() -> None:

@@ -14,9 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from hydra import compose, initialize_config_dir
-
-from hailtime.config import CONFIGS
+from hailtime.config import train_config
 from hailtime.errors import ConfigError
 from hailtime.evaluate import evaluate
 from hailtime.export import export
@@ -68,8 +66,7 @@ def first_model(run: Path) -> Path:
     if (run / "model.onnx").exists():
         return run
     print(f"there is no {run} (make demo makes it): training a smaller model first, a minute or two", flush=True)
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose("train", overrides=list(FIRST))
+    config = train_config(FIRST)
     folder = Path("runs", str(config.run_name))
     if not (folder / "model.onnx").exists():
         train(config, folder)

@@ -18,11 +18,10 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, open_dict
 
 from hailtime.client import EtaClient
-from hailtime.config import CONFIGS, check_command_line
+from hailtime.config import check_command_line, train_config
 from hailtime.evaluate import evaluate
 from hailtime.export import export, session
 from hailtime.preparation.from_config import prepare_source
@@ -93,8 +92,7 @@ def read_arguments() -> tuple[DictConfig, Path]:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     check_command_line("train", arguments.overrides)
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose("train", overrides=arguments.overrides)
+    config = train_config(arguments.overrides)
     with open_dict(config):
         config.run_name, config.again = arguments.name, True
     return config, Path("runs") / arguments.name

@@ -8,9 +8,9 @@ import argparse
 import logging
 from pathlib import Path
 
-from hailtime.config import CONFIGS, check_command_line
+from hailtime.config import CONFIGS, check_command_line, train_config
 from hailtime.report import run_script
-from hailtime.tuning import composed, experiment_yaml, network_name, tune_network
+from hailtime.tuning import experiment_yaml, network_name, tune_network
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     check_command_line("train", arguments.overrides)
-    config = composed(arguments.overrides)
+    config = train_config(arguments.overrides)
     name = arguments.name or f"tuned_{config.source.schema.source}_{network_name(config)}"
     study = tune_network(arguments.overrides, database=arguments.database, name=name, n_trials=arguments.trials)
     path = CONFIGS / "experiment" / f"{name}.yaml"

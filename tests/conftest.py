@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 
-from hailtime.config import CONFIGS
+from hailtime.config import train_config
 from hailtime.evaluate import evaluate
 from hailtime.export import export
 from hailtime.training.train import train
@@ -23,8 +22,7 @@ def engine(request):
 
 
 def small_config(folder: Path, *overrides: str):
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("train", overrides=["experiment=smoke", f"prepared={folder}", "run_name=small", *overrides])
+    return train_config(["experiment=smoke", f"prepared={folder}", "run_name=small", *overrides])
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,10 @@ import sys
 import pytest
 import pytorch_lightning as lightning
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
-from hailtime.config import CONFIGS, check_command_line
+from hailtime.config import CONFIGS, check_command_line, train_config
 from hailtime.errors import ConfigError
 from hailtime.preparation.dataset import check_settings
 from hailtime.preparation.from_config import source_settings
@@ -27,8 +26,7 @@ FOLDER = "source.load.folder=somewhere"
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_choice_composes_and_builds(group, choice):
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose("train", overrides=[f"{group}={choice}", "run_name=x", "+source.load.folder=somewhere"])
+    config = train_config([f"{group}={choice}", "run_name=x", "+source.load.folder=somewhere"])
     if not (choice == "gpu" and not torch.cuda.is_available()):
         assert isinstance(instantiate(config.trainer, logger=False), lightning.Trainer)
     assert all(isinstance(callback, lightning.Callback) for callback in instantiate(config.callbacks).values())

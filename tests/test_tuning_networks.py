@@ -8,16 +8,13 @@ import textwrap
 import optuna
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from hailtime.comparison.compare import networks
 from hailtime.comparison.entries import LEARNERS
-from hailtime.config import CONFIGS, check_command_line
+from hailtime.config import CONFIGS, check_command_line, chosen_source, train_config
 from hailtime.errors import ConfigError
 from hailtime.tuning import (
-    chosen_source,
-    composed,
     experiment_yaml,
     first_values,
     search,
@@ -46,7 +43,7 @@ def test_the_search_finds_the_bottom(tmp_path):
 
 
 def test_a_comparison_has_the_name_of_the_yaml_and_not_of_the_city_it_shares():
-    assert chosen_source([]) == composed([]).source.schema.source == "simulated_city"
+    assert chosen_source([]) == train_config([]).source.schema.source == "simulated_city"
     assert chosen_source(["source=simulated_city_closure"]) == "simulated_city_closure"
 
 
@@ -91,7 +88,7 @@ def test_a_trial_that_a_kill_cut_off_is_begun_anew(tmp_path):
 
 @pytest.mark.parametrize("name", networks())
 def test_every_network_has_a_space_of_settings_that_exist(name):
-    config = composed([f"network={name}"])
+    config = train_config([f"network={name}"])
     first = first_values(space_of(name), config)
     assert first  # the yaml's own values are tried first
     for key, of in space_of(name).items():
@@ -103,8 +100,8 @@ def test_every_network_has_a_space_of_settings_that_exist(name):
 @pytest.mark.parametrize("name", sorted(LEARNERS))
 def test_every_other_learner_is_built_from_its_space(name):
     study = optuna.create_study()
-    LEARNERS[name](composed([]).source.schema, 1, **suggest(study.ask(), space_of(name)))
-    LEARNERS[name](composed([]).source.schema, 1, **first_values(space_of(name)))
+    LEARNERS[name](train_config([]).source.schema, 1, **suggest(study.ask(), space_of(name)))
+    LEARNERS[name](train_config([]).source.schema, 1, **first_values(space_of(name)))
 
 
 def test_an_unknown_learner_is_named():
@@ -140,8 +137,7 @@ def test_the_best_becomes_an_experiment_that_composes(tuned):
     path.write_text(text)
     try:
         check_command_line("train", ["experiment=zz_of_a_test"])
-        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            config = compose("train", overrides=["experiment=zz_of_a_test"])
+        config = train_config(["experiment=zz_of_a_test"])
     finally:
         path.unlink()
     assert config.optimizer.lr == pytest.approx(study.best_params["optimizer.lr"], rel=1e-3)

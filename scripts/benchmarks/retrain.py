@@ -25,12 +25,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import yaml
-from hydra import compose, initialize_config_dir
 from omegaconf import open_dict
 
 from hailtime import clock
 from hailtime.client.log_tables import INSERT, INSERT_ACTUAL, LogFile, transaction
-from hailtime.config import CONFIGS
+from hailtime.config import CONFIGS, train_config
 from hailtime.evaluate import evaluate
 from hailtime.export import export
 from hailtime.monitoring.alerts import Rule, read_rules
@@ -152,8 +151,7 @@ def first_model(world: World) -> Path:
     }
     before = world.rows.filter(pl.col("day") < 0).drop("day")
     prepare(as_trips(before, world.schema), json.loads(json.dumps(settings)), world.folder / "first_data")
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose("train", overrides=["run_name=first", "trainer.max_epochs=10", *SIZE])
+    config = train_config(["run_name=first", "trainer.max_epochs=10", *SIZE])
     with open_dict(config):
         config.source, config.prepared = settings, str(world.folder / "first_data")
     train(config, world.folder / "first")

@@ -15,14 +15,13 @@ from typing import Any
 
 import pytorch_lightning as lightning
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.table import Table
 
 from benchmarks.hand_loop import HandLoop, seconds_of
 from benchmarks.training_peers import peers
-from hailtime.config import CONFIGS
+from hailtime.config import train_config
 from hailtime.preparation.from_config import prepared_data
 from hailtime.preparation.prepared import Prepared
 from hailtime.report import console
@@ -79,7 +78,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     lightning.seed_everything(1, verbose=False)
     with tempfile.TemporaryDirectory() as made:
         common = [f"source.load.n_requests={arguments.requests}", f"prepared={made}/city", "run_name=x"]
-        configs = {name: compose_config([*common, *steps, *arguments.overrides]) for name, steps in STEPS.items()}
+        configs = {name: train_config([*common, *steps, *arguments.overrides]) for name, steps in STEPS.items()}
         prepared = prepared_data(configs["large"])
         spec = fit_features(prepared.schema, prepared.part("train"))
         loops = {
@@ -91,7 +90,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         if not arguments.no_peers:
             figures["perceptrons"] = {
                 str(width): perceptrons(
-                    compose_config([*common, *PERCEPTRON, f"network.width={width}", "trainer=cpu"]),
+                    train_config([*common, *PERCEPTRON, f"network.width={width}", "trainer=cpu"]),
                     prepared,
                     spec,
                     Path(made),
@@ -99,11 +98,6 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
                 for width in WIDTHS
             }
     return figures
-
-
-def compose_config(overrides: list[str]) -> DictConfig:
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("train", overrides=overrides)
 
 
 def turns(

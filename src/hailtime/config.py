@@ -4,7 +4,7 @@ Hydra alone lets `trainer.max_epochs=-3` and `optimizer.lr=abc` pass and gives n
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,19 @@ LIMITS: dict[str, tuple[float, float]] = {
 }
 
 CHOICES = {"network.encoding": ("piecewise_linear", "standard", "quantile", "periodic")}
+
+
+def train_config(overrides: Sequence[str] = ()) -> DictConfig:
+    """The configuration of train.py with overrides, for whoever is not train.py."""
+    with _hydra():
+        return compose("train", overrides=list(overrides))
+
+
+def chosen_source(overrides: Sequence[str]) -> str:
+    """The name of the yaml in configs/source that overrides choose: two may tell of one city, as the closure's does."""
+    with _hydra():
+        config = compose("train", overrides=list(overrides), return_hydra_config=True)
+    return str(config.hydra.runtime.choices.source)
 
 
 def check_command_line(config_name: str, arguments: list[str]) -> None:

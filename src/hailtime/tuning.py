@@ -11,11 +11,10 @@ from typing import Any
 
 import optuna
 import pytorch_lightning as lightning
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.trial import Trial, TrialState
 
-from hailtime.config import CONFIGS
+from hailtime.config import CONFIGS, train_config
 from hailtime.errors import ConfigError, did_you_mean
 from hailtime.training.train import train
 
@@ -82,7 +81,7 @@ def first_values(space: Space, config: DictConfig = NO_CONFIG) -> dict[str, Any]
 
 def tune_network(overrides: list[str], *, database: Path, name: str, n_trials: int) -> optuna.Study:
     """Tunes the network that overrides of train.py name; each trial is a training, its run folder is not kept."""
-    base = composed(overrides)
+    base = train_config(overrides)
     space = space_of(network_name(base))
 
     def objective(trial: Trial, values: dict[str, Any]) -> float:
@@ -111,19 +110,6 @@ class Judge(lightning.Callback):
         self.trial.report(self.best, step=trainer.current_epoch)
         if self.trial.should_prune():
             raise optuna.TrialPruned
-
-
-def composed(overrides: list[str]) -> DictConfig:
-    """The configuration of train.py with overrides."""
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose("train", overrides=overrides)
-    return config
-
-
-def chosen_source(overrides: list[str]) -> str:
-    """The name of the yaml in configs/source that overrides choose: two may tell of one city, as the closure's does."""
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return str(compose("train", overrides=overrides, return_hydra_config=True).hydra.runtime.choices.source)
 
 
 def changed(base: DictConfig, values: Mapping[str, Any]) -> DictConfig:

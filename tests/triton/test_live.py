@@ -6,9 +6,8 @@ The city plays 480 times as fast as real time, so its hours take seconds; the fi
 import subprocess
 
 import pytest
-from hydra import compose, initialize_config_dir
 
-from hailtime.config import CONFIGS
+from hailtime.config import train_config
 from hailtime.evaluate import evaluate
 from hailtime.example.figures import Window, answers, errors
 from hailtime.example.story import RETRAIN, Chapters, Story
@@ -33,8 +32,7 @@ def first_run(tmp_path_factory):
     """Good enough that a closed highway stands out."""
     folder = tmp_path_factory.mktemp("first")
     overrides = ["experiment=smoke", f"prepared={folder / 'data'}", "run_name=first", "source.load.n_requests=20000"]
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose("train", overrides=[*overrides, "trainer.max_epochs=5"])
+    config = train_config([*overrides, "trainer.max_epochs=5"])
     train(config, folder / "run")
     evaluate(folder / "run", against=("rule",))
     export(folder / "run")

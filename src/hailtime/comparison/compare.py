@@ -15,13 +15,12 @@ import numpy as np
 import torch
 
 from hailtime.comparison.entries import LEARNERS, WITHOUT_CHANCE, Comparison, learner_entry, network_entry
-from hailtime.config import CONFIGS
+from hailtime.config import CONFIGS, train_config
 from hailtime.durable import store_file
 from hailtime.errors import ConfigError, did_you_mean
 from hailtime.locking import locked
 from hailtime.metrics import summary
 from hailtime.preparation.from_config import prepared_data
-from hailtime.tuning import composed
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +53,7 @@ def compare(
     for name in only:
         if name not in names:
             raise ConfigError(f"there is no learner {name!r}{did_you_mean(name, names)}")
-    config = composed(overrides)
+    config = train_config(overrides)
     prepared = prepared_data(config)
     settings = {"data_fingerprint": prepared.fingerprint, "n_trials": n_trials, "overrides": _of_training(overrides)}
     (folder / "entries").mkdir(parents=True, exist_ok=True)

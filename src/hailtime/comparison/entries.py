@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from hailtime.baselines import Rule, Table, table
 from hailtime.comparison.boosted import CatBoost, QuantileLightGBM, XGBoost, in_order
 from hailtime.comparison.classical import NaiveBayes, ZoneMedian, forest, ridge, svm, tree
+from hailtime.config import train_config
 from hailtime.evaluate import predict, slices_of
 from hailtime.export import export, session
 from hailtime.metrics import by_slice, summary
@@ -29,7 +30,7 @@ from hailtime.training.calibration import fit_calibration, slicings_of
 from hailtime.training.features import FeatureSpec, raw_inputs
 from hailtime.training.fit_features import fit_features
 from hailtime.training.train import load_run, train
-from hailtime.tuning import changed, composed, first_values, search, space_of, tune_network
+from hailtime.tuning import changed, first_values, search, space_of, tune_network
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ def network_entry(of: Comparison, name: str, seed: int) -> dict[str, Any]:
     if of.n_trials:
         database = of.folder / "tuning.db"
         settings = tune_network(overrides, database=database, name=name, n_trials=of.n_trials).best_params
-    config = changed(composed(overrides), {**settings, "seed": seed, "run_name": f"{name}-{seed}"})
+    config = changed(train_config(overrides), {**settings, "seed": seed, "run_name": f"{name}-{seed}"})
     folder = of.folder / "runs" / f"{name}-{seed}"
     start = time.process_time()
     train(config, folder)

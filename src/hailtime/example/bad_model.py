@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import polars as pl
-from hydra import compose, initialize_config_dir
 from onnx import helper, numpy_helper
 
-from hailtime.config import CONFIGS
+from hailtime.config import train_config
 from hailtime.evaluate import evaluate
 from hailtime.export import export
 from hailtime.preparation.dataset import prepare
@@ -35,8 +34,7 @@ def mislabelled(folder: Path) -> Path:
     """The run folder within `folder`, trained in some ten seconds."""
     data, run = folder / "data", folder / "mislabelled"
     overrides = ["experiment=smoke", f"prepared={data}", "run_name=mislabelled", f"source.load.n_requests={N_TRIPS}"]
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose("train", overrides=overrides)
+    config = train_config(overrides)
     raw = load(N_TRIPS)
     trips = Blocks(lambda: map(_arrived_too_early, raw.blocks()))
     prepare(RawData(trips, raw.conditions), source_settings(config), data)

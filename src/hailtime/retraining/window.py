@@ -8,11 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from hailtime.config import CONFIGS, check_command_line
+from hailtime.config import check_command_line, train_config
 from hailtime.retraining.champion import Champion
 from hailtime.retraining.decide import Decision
 from hailtime.retraining.settings import RetrainSettings
@@ -28,10 +26,8 @@ def training_config(
     """What `train` is given. ConfigError when a setting of `train:` is none of train.py's."""
     overrides = [f"{key}={_as_override(value)}" for key, value in settings.train.items()]
     check_command_line("train", overrides)
-    GlobalHydra.instance().clear()
     fixed = ["source=prediction_log", f"prepared={data}", f"run_name={name}"]
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose("train", overrides=[*fixed, *overrides])
+    config = train_config([*fixed, *overrides])
     known: Any = OmegaConf.load(champion.run / "config.yaml") if champion.run is not None else OmegaConf.create()
     with open_dict(config):
         config.source = _source(config.source, settings, decision, champion, known)
