@@ -41,7 +41,7 @@ services:
 TIMED := $(wildcard tests/triton/test_client_*.py) $(addprefix tests/triton/test_,benchmark_faults.py deploy_under_load.py followers.py)
 test-all: triton services
 	for part in TRITON POSTGRES SPARK BROWSER PROMETHEUS SLURM; do export HAILTIME_REQUIRE_$$part=1; done; \
-	$(BIN)/pytest -n 2 --dist loadfile -m 'not (docs or containers)' --durations=15 $(COVERAGE) $(addprefix --ignore=,$(TIMED)) && \
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not (docs or containers)' --durations=15 $(COVERAGE) $(addprefix --ignore=,$(TIMED)) && \
 	$(BIN)/pytest --durations=5 $(TIMED)
 
 # the four images of Dockerfile.cuda, built by buildah on stand-ins for their bases, and tried

@@ -16,6 +16,11 @@ ENGINES = {
 }
 
 
+def pytest_collection_modifyitems(items):
+    """Those with servers first: their files take minutes, and of two workers none should begin one last."""
+    items.sort(key=lambda item: item.path.parent == Path(__file__).parent)
+
+
 @pytest.fixture(params=ENGINES)
 def engine(request):
     return ENGINES[request.param]
