@@ -18,7 +18,7 @@ from hailtime.training.features import FeatureSpec
 from hailtime.training.fit_features import bin_edges, moments, places
 from hailtime.training.losses import pinball
 from hailtime.training.networks.encodings import ENCODINGS, NormalScore, PiecewiseLinear, Standardised
-from hailtime.training.networks.learned_map import LearnedMap
+from hailtime.training.networks.learned_map import LearnedDirections, LearnedMap
 from hailtime.training.train import build_network
 
 FEATURES = FeatureSpec(
@@ -260,6 +260,30 @@ def test_a_missing_place_is_not_on_the_map():
 def test_without_a_journey_there_is_no_map():
     assert learned_map(journey=[]).n_tokens == 0
     assert list(learned_map(journey=[]).parameters()) == []
+
+
+def along(*offsets_km):
+    """The token's directions of ways that begin at one place, in plain numbers: lat and lon of the end from km."""
+    torch.manual_seed(0)
+    directions = LearnedDirections(FEATURES, d_embedding=4, sides=[2, 4])
+    torch.nn.init.eye_(directions.linear.weight)
+    torch.nn.init.zeros_(directions.linear.bias)
+    return torch.stack([directions(at(0.0, 0.0, north / 111.2, east / 111.2))[0, 0] for east, north in offsets_km])
+
+
+def test_a_way_has_its_length_along_each_direction():
+    diagonal = 3 / 2**0.5
+    said = along((3.0, 0.0), (0.0, 3.0), (diagonal, diagonal), (-3.0, 0.0))  # 3 km are 1; four of the eight directions
+    angle = torch.arange(4) * torch.pi / 8
+    expected = [angle.cos(), angle.sin(), (angle - torch.pi / 4).cos(), angle.cos()]
+    torch.testing.assert_close(said, torch.stack(expected).abs(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_way_across_the_world_is_as_long_as_one_of_30_km_and_a_missing_end_has_a_point_of_its_own():
+    assert along((2000.0, 0.0)).max() == 10.0
+    directions = LearnedDirections(FEATURES, d_embedding=4, sides=[2, 4])
+    torch.nn.init.constant_(directions.missing_D, 7.0)
+    assert directions(at(0.0, torch.nan, 0.0, 0.0)).flatten().tolist() == [7.0] * 4
 
 
 def test_grids_that_do_not_fit_into_each_other_are_refused():

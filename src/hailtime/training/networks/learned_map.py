@@ -1,8 +1,9 @@
-"""What a network knows of each place on the way from driver to rider: one map, learned with everything else.
+"""What a network knows of the way from driver to rider: a map of places and the streets' directions, both learned.
 
-Axes: B rows, P points of the way, D embedding width.
+Axes: B rows, P points of the way, K directions, D embedding width.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -13,6 +14,9 @@ from hailtime.errors import ConfigError
 from hailtime.training.features import FeatureSpec
 
 N_POINTS = 3  # of the way: its start, its middle, its end
+N_DIRECTIONS = 8  # twelve were no better (docs/experiments.md)
+KM_PER_DEGREE, USUAL_KM = 111.2, 3.0  # of latitude; a way of 3 km is 1
+MOST = 10.0  # 30 km: a place beyond the city must not throw a network off
 
 
 class LearnedMap(nn.Module):
@@ -73,3 +77,44 @@ class LearnedMap(nn.Module):
             (functional.interpolate(grid, size, mode="bilinear", align_corners=True) for grid in self.grids),
             torch.zeros(()),
         )
+
+
+class LearnedDirections(nn.Module):
+    """How far it is from driver to rider along directions that are learned, as one token.
+
+    - Input: (B, N) float32 numeric features with NaN where missing
+    - Output: (B, 1, D)
+
+    Streets have a grid, whose angle nobody tells: a way of 3 km across it is longer than one along it. The offset's
+    parts along the directions, without sign, span every such distance (a norm whose circle is a polygon).
+
+    On the simulated city 0.2 % less error than with the map alone (docs/experiments.md).
+    """
+
+    columns: Tensor
+    per_degree_2: Tensor
+
+    def __init__(self, features: FeatureSpec, d_embedding: int, sides: Sequence[int]) -> None:
+        super().__init__()
+        self.n_tokens = 1 if sides and features.journey else 0
+        if not self.n_tokens:
+            return
+        lat_1, lon_1, lat_2, lon_2 = features.journey
+        names, edges = list(features.numeric_edges), features.numeric_edges
+        columns = [names.index(name) for name in (lon_1, lat_1, lon_2, lat_2)]
+        self.register_buffer("columns", torch.tensor(columns), persistent=False)
+        middle_lat = math.radians((edges[lat_2][0] + edges[lat_2][-1]) / 2)
+        per_degree_2 = torch.tensor([math.cos(middle_lat), 1.0]) * (KM_PER_DEGREE / USUAL_KM)
+        self.register_buffer("per_degree_2", per_degree_2, persistent=False)
+        angle_K = torch.arange(N_DIRECTIONS) * math.pi / N_DIRECTIONS
+        self.directions_2K = nn.Parameter(torch.stack([angle_K.cos(), angle_K.sin()]))
+        self.linear = nn.Linear(N_DIRECTIONS, d_embedding)
+        self.missing_D = nn.Parameter(torch.zeros(d_embedding))
+
+    def forward(self, x_BN: Tensor) -> Tensor:
+        start_B2, end_B2 = x_BN.index_select(1, self.columns).chunk(2, dim=1)
+        offset_B2 = (end_B2 - start_B2) * self.per_degree_2
+        is_missing_B1 = torch.isnan(offset_B2.sum(dim=1, keepdim=True))
+        along_BK = (torch.where(is_missing_B1, 0.0, offset_B2) @ self.directions_2K).abs().clamp(max=MOST)
+        token_BD = torch.where(is_missing_B1, self.missing_D, self.linear(along_BK))
+        return token_BD[:, None]
