@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from hailtime.training.features import FeatureSpec
 from hailtime.training.networks.encodings import number_encoding
-from hailtime.training.networks.learned_map import LearnedDirections, LearnedMap
+from hailtime.training.networks.learned_map import LearnedMap
 
 
 class Categories(nn.Module):
@@ -34,10 +34,10 @@ class Categories(nn.Module):
 
 
 class Inputs(nn.Module):
-    """Numbers and categories as one token each; of a journey, with `map_sides`, its points on the map and its length.
+    """Numbers and categories as one token each, and with a journey and `map_sides` what the learned map says of it.
 
     - Input: x_num (B, N) float32 with NaN, x_cat (B, K) int64
-    - Output: (B, N + K + points + 1, D)
+    - Output: (B, N + K + tokens of the map, D)
     """
 
     def __init__(
@@ -51,14 +51,12 @@ class Inputs(nn.Module):
         super().__init__()
         self.numbers = number_encoding(encoding, features, d_embedding)
         self.categories = Categories(features.cardinalities, d_embedding)
-        places = LearnedMap(features, d_embedding, map_sides, dropout)
-        directions = LearnedDirections(features, d_embedding, map_sides)
-        self.way = nn.ModuleList([places, directions] if places.n_tokens else [])
-        n_columns = len(features.numeric_edges) + len(features.cardinalities)
-        self.n_tokens = n_columns + places.n_tokens + directions.n_tokens
+        self.map = LearnedMap(features, d_embedding, map_sides, dropout)
+        self.n_tokens = len(features.numeric_edges) + len(features.cardinalities) + self.map.n_tokens
 
     def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
-        return torch.cat([self.numbers(x_num), self.categories(x_cat), *(part(x_num) for part in self.way)], dim=1)
+        tokens = [self.numbers(x_num), self.categories(x_cat)]
+        return torch.cat([*tokens, self.map(x_num)] if self.map.n_tokens else tokens, dim=1)
 
 
 class QuantileHead(nn.Module):
