@@ -20,7 +20,7 @@ MOST = 10.0  # 30 km: a place beyond the city must not throw a network off
 
 
 class LearnedMap(nn.Module):
-    """A vector for every place; with it a token each for start, middle and end of a journey, and one for the way itself.
+    """A vector for every place; of a journey a token each for its start, middle and end, and one for the way itself.
 
     - Input: (B, N) float32 numeric features with NaN where missing
     - Output: (B, P + 1, D)
