@@ -1,6 +1,6 @@
 """What a network knows of the way from driver to rider: a map of places and the streets' directions, both learned.
 
-Axes: B rows, P points of the way, K directions, D embedding width.
+Axes: B rows, P points of the way, D embedding width, which is the number of directions too.
 """
 
 import math
@@ -14,7 +14,6 @@ from hailtime.errors import ConfigError
 from hailtime.training.features import FeatureSpec
 
 N_POINTS = 3  # of the way: its start, its middle, its end
-N_DIRECTIONS = 8  # twelve were no better (docs/experiments.md)
 KM_PER_DEGREE, USUAL_KM = 111.2, 3.0  # of latitude; a way of 3 km is 1
 MOST = 10.0  # 30 km: a place beyond the city must not throw a network off
 
@@ -98,13 +97,11 @@ class LearnedDirections(nn.Module):
         super().__init__()
         per_degree_2 = torch.tensor([math.cos(math.radians(latitude)), 1.0]) * (KM_PER_DEGREE / USUAL_KM)
         self.register_buffer("per_degree_2", per_degree_2, persistent=False)
-        angle_K = torch.arange(N_DIRECTIONS) * math.pi / N_DIRECTIONS
-        self.directions_2K = nn.Parameter(torch.stack([angle_K.cos(), angle_K.sin()]))
-        self.linear = nn.Linear(N_DIRECTIONS, d_embedding)
+        angle_D = torch.arange(d_embedding) * math.pi / d_embedding
+        self.directions_2D = nn.Parameter(torch.stack([angle_D.cos(), angle_D.sin()]))
         self.missing_D = nn.Parameter(torch.zeros(d_embedding))
 
     def forward(self, offset_B2: Tensor, is_missing_B1: Tensor) -> Tensor:
         offset_B2 = torch.where(is_missing_B1, 0.0, offset_B2)
-        along_BK = (offset_B2 @ (self.per_degree_2[:, None] * self.directions_2K)).abs().clamp(max=MOST)
-        token_BD = torch.where(is_missing_B1, self.missing_D, self.linear(along_BK))
-        return token_BD[:, None]
+        along_BD = (offset_B2 @ (self.per_degree_2[:, None] * self.directions_2D)).abs().clamp(max=MOST)
+        return torch.where(is_missing_B1, self.missing_D, along_BD)[:, None]
