@@ -56,7 +56,7 @@ class Inputs(nn.Module):
 
     def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
         tokens = [self.numbers(x_num), self.categories(x_cat)]
-        return torch.cat([*tokens, self.map(x_num)] if self.map.n_tokens else tokens, dim=1)
+        return torch.cat([*tokens, *self.map(x_num)] if self.map.n_tokens else tokens, dim=1)
 
 
 class QuantileHead(nn.Module):

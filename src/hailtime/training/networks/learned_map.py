@@ -22,7 +22,7 @@ class LearnedMap(nn.Module):
     """A vector for every place; of a journey a token each for its start, middle and end, and one for the way itself.
 
     - Input: (B, N) float32 numeric features with NaN where missing
-    - Output: (B, P + 1, D)
+    - Output: (B, P, D), (B, 1, D)
 
     `sides`: cells a side of grids over the extent of both ends, coarse ones for what districts share, fine ones for
     what they do not. A place's vector is the sum over grids of what their four nearest corners say (bilinear). Driver
@@ -57,9 +57,9 @@ class LearnedMap(nn.Module):
         self.dropout = nn.Dropout1d(dropout)  # whole points: the others tell nearly the same
         self.directions = LearnedDirections(d_embedding, latitude=float(self.centre_2[1]))
 
-    def forward(self, x_BN: Tensor) -> Tensor:
+    def forward(self, x_BN: Tensor) -> tuple[Tensor, Tensor]:
         start_B2, end_B2 = x_BN.index_select(1, self.columns).chunk(2, dim=1)
-        place_BP2 = torch.stack([start_B2, (start_B2 + end_B2) * 0.5, end_B2], dim=1)
+        place_BP2 = torch.cat([start_B2, (start_B2 + end_B2) * 0.5, end_B2], dim=1).view(-1, N_POINTS, 2)
         at_BP2 = (place_BP2 - self.centre_2) * self.per_half_2  # -1 to 1 from edge to edge
         is_missing_BP1 = torch.isnan(at_BP2.sum(dim=2, keepdim=True))
         seen_DBP = functional.grid_sample(
@@ -67,8 +67,8 @@ class LearnedMap(nn.Module):
             mode="bilinear", padding_mode="border", align_corners=True,
         )[0]  # fmt: skip
         seen_BPD = torch.where(is_missing_BP1, self.missing_D, seen_DBP.permute(1, 2, 0))
-        way_B1D = self.directions(end_B2 - start_B2, is_missing_BP1[:, 1])  # as half way: where either end is missing
-        return torch.cat([self.dropout(seen_BPD), way_B1D], dim=1)
+        # half way is missing where either end is
+        return self.dropout(seen_BPD), self.directions(end_B2 - start_B2, is_missing_BP1[:, 1])
 
     def whole(self) -> Tensor:
         """(1, D, side + 1, side + 1): all grids as the finest of them, all of whose corners lie on its own."""
@@ -99,9 +99,7 @@ class LearnedDirections(nn.Module):
         self.register_buffer("per_degree_2", per_degree_2, persistent=False)
         angle_D = torch.arange(d_embedding) * math.pi / d_embedding
         self.directions_2D = nn.Parameter(torch.stack([angle_D.cos(), angle_D.sin()]))
-        self.missing_D = nn.Parameter(torch.zeros(d_embedding))
 
     def forward(self, offset_B2: Tensor, is_missing_B1: Tensor) -> Tensor:
-        offset_B2 = torch.where(is_missing_B1, 0.0, offset_B2)
-        along_BD = (offset_B2 @ (self.per_degree_2[:, None] * self.directions_2D)).abs().clamp(max=MOST)
-        return torch.where(is_missing_B1, self.missing_D, along_BD)[:, None]
+        offset_B2 = torch.where(is_missing_B1, 0.0, offset_B2)  # that an end is missing, its point on the map tells
+        return (offset_B2 @ (self.per_degree_2[:, None] * self.directions_2D)).abs().clamp(max=MOST)[:, None]
