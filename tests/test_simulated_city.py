@@ -1,5 +1,8 @@
 """The simulated city: honest about its own noise, dirty at the declared rates, the same block after block."""
 
+import os
+import subprocess
+import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -8,6 +11,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import polars as pl
 import pytest
+from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
 from polars.testing import assert_frame_equal
 
 from hailtime.errors import ConfigError
@@ -39,6 +43,27 @@ def pickup_time_s(trips):
 
 def places(trips, whose):
     return city_map.to_places(trips[f"{whose}_lat"].to_numpy(), trips[f"{whose}_lon"].to_numpy())
+
+
+DRAW = """
+import hashlib
+from hailtime.sources.simulated_city import load
+raw = load(n_requests=30_000)
+frames = [raw.table(), *(raw.conditions[name] for name in sorted(raw.conditions))]
+print(hashlib.sha256("".join(frame.write_csv() for frame in frames).encode()).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_a_processor_without_the_newest_instructions_draws_the_same_city():
+    found = [name for name in __cpu_dispatch__ if __cpu_features__[name]]
+    if not found:
+        pytest.skip("this processor has no instructions that numpy could leave out")
+    said = [
+        subprocess.run([sys.executable, "-c", DRAW], env=os.environ | more, check=True, capture_output=True).stdout
+        for more in ({}, {"NPY_DISABLE_CPU_FEATURES": " ".join(found)})
+    ]
+    assert said[0] == said[1] != b""
 
 
 def test_same_seed_gives_the_same_frames_and_another_seed_does_not():

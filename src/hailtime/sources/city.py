@@ -153,7 +153,11 @@ class _Demand:
 
 
 def _times(rng: np.random.Generator, seen: Requests, asked: Asked) -> dict[str, Floats | Ints]:
-    """When they asked and the drivers arrived; the truth about it and a routing engine's estimate."""
+    """When they asked and the drivers arrived; the truth about it and a routing engine's estimate.
+
+    Both are told to the millisecond, because processors differ in the last bit of an exponential (measured), and the
+    same settings must give the same fingerprint on each.
+    """
     driving_s = drive_s(seen, asked.now, asked.on.is_closed)
     true_median_s = median_s(seen, asked.now, asked.on, driving_s)
     pickup_time_s = np.clip(true_median_s * draw_noise(rng, seen, asked.now), *WAIT_S)
@@ -161,8 +165,8 @@ def _times(rng: np.random.Generator, seen: Requests, asked: Asked) -> dict[str, 
     return {
         "requested_at": requested_at,
         "arrived_at": requested_at + np.round(pickup_time_s).astype(np.int64) * MICROSECONDS_PER_SECOND,
-        "routing_eta_s": draw_routing_eta_s(rng, seen, driving_s),
-        "true_median_s": true_median_s,
+        "routing_eta_s": draw_routing_eta_s(rng, seen, driving_s).round(3),
+        "true_median_s": true_median_s.round(3),
     }
 
 
