@@ -30,14 +30,19 @@ FEATURES = FeatureSpec(
         "pickup_lon": [-1.0, 0.5, 1.0, 2.0],
         "driver_lat": [-2.0, 1.0],
         "driver_lon": [-1.0, 0.0, 1.0],
+        "distance_m": [0.0, 2000.0, 6000.0],
     },
-    numeric_moments={name: [0.1, 0.7] for name in ("speed", "pickup_lat", "pickup_lon", "driver_lat", "driver_lon")},
+    numeric_moments={
+        **{name: [0.1, 0.7] for name in ("speed", "pickup_lat", "pickup_lon", "driver_lat", "driver_lon")},
+        "distance_m": [1000.0, 900.0],
+    },
     numeric_places={
         "speed": [0.0, 0.7, 1.0],
         "pickup_lat": [0.0, 1.0],
         "pickup_lon": [0.0, 0.3, 0.6, 1.0],
         "driver_lat": [0.0, 1.0],
         "driver_lon": [0.0, 0.4, 1.0],
+        "distance_m": [0.0, 0.5, 1.0],
     },
     vocabulary={"zone": ["north", "south"], "product": ["xl"]},
     target_center_s=0.0,
@@ -62,8 +67,9 @@ def build(name, encoding):
 
 def batch(n, seed=0):
     rng = np.random.default_rng(seed)
-    x_num = torch.from_numpy(rng.normal(size=(n, 5)).astype(np.float32))
-    x_num[rng.random((n, 5)) < 0.2] = torch.nan
+    x_num = torch.from_numpy(rng.normal(size=(n, 6)).astype(np.float32))
+    x_num[:, 5] = 1500 * x_num[:, 5].abs()
+    x_num[rng.random((n, 6)) < 0.2] = torch.nan
     highs = FEATURES.cardinalities
     return x_num, torch.from_numpy(np.stack([rng.integers(0, high, n) for high in highs], axis=1))
 
@@ -219,7 +225,7 @@ def learned_map(**changed):
 
 def tokens(places, lat_1, lon_1, lat_2, lon_2):
     """Start, middle, end and way of a journey."""
-    x_num = torch.tensor([[0.5, lat_2, lon_2, lat_1, lon_1]])  # in the order of numeric_edges
+    x_num = torch.tensor([[0.5, lat_2, lon_2, lat_1, lon_1, 0.0]])  # in the order of numeric_edges
     return torch.cat(places(x_num), dim=1)[0]
 
 
@@ -280,8 +286,8 @@ def test_a_way_has_its_length_along_each_direction():
     torch.testing.assert_close(said, torch.stack(expected).abs(), rtol=1e-4, atol=1e-4)
 
 
-def test_a_way_across_the_world_is_as_long_as_one_of_30_km_and_one_without_an_end_has_no_length():
-    assert along((2000.0, 0.0)).max() == 10.0
+def test_a_way_across_the_world_is_as_long_as_the_longest_in_training_and_one_without_an_end_has_no_length():
+    assert along((2000.0, 0.0)).max() == 2.0  # 6 km
     assert tokens(learned_map(), 0.0, torch.nan, 0.0, 0.0)[3].tolist() == [0.0] * 4
 
 
