@@ -19,7 +19,7 @@ from hailtime.training.features import FeatureSpec
 from hailtime.training.fit_features import bin_edges, moments, places
 from hailtime.training.losses import pinball
 from hailtime.training.networks.encodings import ENCODINGS, NormalScore, PiecewiseLinear, Standardised
-from hailtime.training.networks.learned_map import LearnedMap
+from hailtime.training.networks.learned_map import LONGEST, LearnedMap
 from hailtime.training.train import build_network
 
 FEATURES = FeatureSpec(
@@ -280,14 +280,14 @@ def along(*offsets_km):
 
 def test_a_way_has_its_length_along_each_direction():
     diagonal = 3 / 2**0.5
-    said = along((3.0, 0.0), (0.0, 3.0), (diagonal, diagonal), (-3.0, 0.0))  # of 6 km at most
+    said = along((3.0, 0.0), (0.0, 3.0), (diagonal, diagonal), (-3.0, 0.0))  # half of 6 km, the most
     angle = torch.arange(4) * torch.pi / 4
     expected = [angle.cos(), angle.sin(), (angle - torch.pi / 4).cos(), angle.cos()]
-    torch.testing.assert_close(said, torch.stack(expected).abs() / 2, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(said, torch.stack(expected).abs(), rtol=1e-4, atol=1e-4)
 
 
 def test_a_way_across_the_world_is_as_long_as_the_longest_in_training_and_one_without_an_end_has_no_length():
-    assert along((2000.0, 0.0)).max() == 1.0
+    assert along((2000.0, 0.0)).max() == LONGEST
     assert tokens(learned_map(), 0.0, torch.nan, 0.0, 0.0)[3].tolist() == [0.0] * 4
 
 

@@ -15,6 +15,9 @@ from hailtime.training.features import FeatureSpec
 
 N_POINTS = 3  # of the way: its start, its middle, its end
 KM_PER_DEGREE = 111.2  # of latitude
+LONGEST = (
+    2.0  # what training's longest way is told as: 1 is learnt from less well (measured), 4 was not safe, see below
+)
 
 
 class LearnedMap(nn.Module):
@@ -87,8 +90,8 @@ class LearnedDirections(nn.Module):
     Streets have a grid, whose angle nobody tells: a way of 3 km across it is longer than one along it. The offset's
     parts along the directions, without sign, span every such distance (a norm whose circle is a polygon).
 
-    The longest in training, `most_km`, is 1, and none counts as longer, as numbers count as their last edge: with 3 km
-    as 1 and no end, barely trained networks said 33,000 s between the ends of the city (a gate refused them).
+    The longest in training, `most_km`, is `LONGEST`, and none counts as longer, as numbers count as their last edge: at
+    twice that, barely trained networks said 17,000 s between the ends of the city, and a gate refused them (measured).
 
     On the simulated city 0.1 to 0.2 % less error than with the map alone (docs/experiments.md).
     """
@@ -97,11 +100,11 @@ class LearnedDirections(nn.Module):
 
     def __init__(self, d_embedding: int, latitude: float, most_km: float) -> None:
         super().__init__()
-        per_degree_2 = torch.tensor([math.cos(math.radians(latitude)), 1.0]) * (KM_PER_DEGREE / most_km)
+        per_degree_2 = torch.tensor([math.cos(math.radians(latitude)), 1.0]) * (LONGEST * KM_PER_DEGREE / most_km)
         self.register_buffer("per_degree_2", per_degree_2, persistent=False)
         angle_D = torch.arange(d_embedding) * math.pi / d_embedding
         self.directions_2D = nn.Parameter(torch.stack([angle_D.cos(), angle_D.sin()]))
 
     def forward(self, offset_B2: Tensor, is_missing_B1: Tensor) -> Tensor:
         offset_B2 = torch.where(is_missing_B1, 0.0, offset_B2)  # that an end is missing, its point on the map tells
-        return (offset_B2 @ (self.per_degree_2[:, None] * self.directions_2D)).abs().clamp(max=1.0)[:, None]
+        return (offset_B2 @ (self.per_degree_2[:, None] * self.directions_2D)).abs().clamp(max=LONGEST)[:, None]
