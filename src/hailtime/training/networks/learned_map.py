@@ -15,9 +15,7 @@ from hailtime.training.features import FeatureSpec
 
 N_POINTS = 3  # of the way: its start, its middle, its end
 KM_PER_DEGREE = 111.2  # of latitude
-LONGEST = (
-    2.0  # what training's longest way is told as: 1 is learnt from less well (measured), 4 was not safe, see below
-)
+LONGEST = 2.0  # as what training's longest way counts: 1 is learnt from less well (measured), 4 was not safe, see below
 
 
 class LearnedMap(nn.Module):
