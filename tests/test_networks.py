@@ -1,7 +1,6 @@
 """The contract of every network and encoding: each yaml in configs/network/ is held to it without being named here."""
 
 import logging
-import math
 import warnings
 from dataclasses import replace
 
@@ -19,7 +18,7 @@ from hailtime.training.features import FeatureSpec
 from hailtime.training.fit_features import bin_edges, moments, places
 from hailtime.training.losses import pinball
 from hailtime.training.networks.encodings import ENCODINGS, NormalScore, PiecewiseLinear, Standardised
-from hailtime.training.networks.learned_map import LONGEST, LearnedMap
+from hailtime.training.networks.learned_map import LearnedMap
 from hailtime.training.train import build_network
 
 FEATURES = FeatureSpec(
@@ -30,19 +29,14 @@ FEATURES = FeatureSpec(
         "pickup_lon": [-1.0, 0.5, 1.0, 2.0],
         "driver_lat": [-2.0, 1.0],
         "driver_lon": [-1.0, 0.0, 1.0],
-        "distance_m": [0.0, 2000.0, 6000.0],
     },
-    numeric_moments={
-        **{name: [0.1, 0.7] for name in ("speed", "pickup_lat", "pickup_lon", "driver_lat", "driver_lon")},
-        "distance_m": [1000.0, 900.0],
-    },
+    numeric_moments={name: [0.1, 0.7] for name in ("speed", "pickup_lat", "pickup_lon", "driver_lat", "driver_lon")},
     numeric_places={
         "speed": [0.0, 0.7, 1.0],
         "pickup_lat": [0.0, 1.0],
         "pickup_lon": [0.0, 0.3, 0.6, 1.0],
         "driver_lat": [0.0, 1.0],
         "driver_lon": [0.0, 0.4, 1.0],
-        "distance_m": [0.0, 0.5, 1.0],
     },
     vocabulary={"zone": ["north", "south"], "product": ["xl"]},
     target_center_s=0.0,
@@ -67,9 +61,8 @@ def build(name, encoding):
 
 def batch(n, seed=0):
     rng = np.random.default_rng(seed)
-    x_num = torch.from_numpy(rng.normal(size=(n, 6)).astype(np.float32))
-    x_num[:, 5] = 1500 * x_num[:, 5].abs()
-    x_num[rng.random((n, 6)) < 0.2] = torch.nan
+    x_num = torch.from_numpy(rng.normal(size=(n, 5)).astype(np.float32))
+    x_num[rng.random((n, 5)) < 0.2] = torch.nan
     highs = FEATURES.cardinalities
     return x_num, torch.from_numpy(np.stack([rng.integers(0, high, n) for high in highs], axis=1))
 
@@ -223,10 +216,8 @@ def learned_map(**changed):
     return LearnedMap(features, d_embedding=4, sides=[2, 4]).eval()
 
 
-def tokens(places, lat_1, lon_1, lat_2, lon_2):
-    """Start, middle, end and way of a journey."""
-    x_num = torch.tensor([[0.5, lat_2, lon_2, lat_1, lon_1, 0.0]])  # in the order of numeric_edges
-    return torch.cat(places(x_num), dim=1)[0]
+def at(lat_1, lon_1, lat_2, lon_2):
+    return torch.tensor([[0.5, lat_2, lon_2, lat_1, lon_1]])  # in the order of numeric_edges
 
 
 def corners(values, y, x):
@@ -243,7 +234,7 @@ def test_a_place_is_the_sum_over_grids_of_its_four_corners():
     places = learned_map()
     for grid in places.grids:
         torch.nn.init.normal_(grid)
-    start, middle, end, _ = tokens(places, -1.25, -0.4, 0.75, 1.9)
+    start, middle, end = places(at(-1.25, -0.4, 0.75, 1.9))[0]
     for said, (lat, lon) in ((start, (-1.25, -0.4)), (middle, (-0.25, 0.75)), (end, (0.75, 1.9))):
         y, x = (lat + 2) / 3, (lon + 1) / 3  # shares of the extent of both ends: -2 to 1 and -1 to 2
         expected = sum(corners(grid[0], y * n, x * n) for grid, n in zip(places.grids, (2, 4), strict=True))
@@ -252,43 +243,23 @@ def test_a_place_is_the_sum_over_grids_of_its_four_corners():
 
 def test_driver_and_rider_read_the_same_map():
     places = learned_map()
-    there, back = tokens(places, -1.0, -0.5, 0.5, 1.5), tokens(places, 0.5, 1.5, -1.0, -0.5)
-    torch.testing.assert_close(there[:3], back[:3].flip(0))
-    torch.testing.assert_close(tokens(places, -1.0, -0.5, -9.0, 9.0)[2], tokens(places, -1.0, -0.5, -2.0, 2.0)[2])
+    there, back = places(at(-1.0, -0.5, 0.5, 1.5))[0], places(at(0.5, 1.5, -1.0, -0.5))[0]
+    torch.testing.assert_close(there, back.flip(0))
+    torch.testing.assert_close(places(at(-1.0, -0.5, -9.0, 9.0))[0, 2], places(at(-1.0, -0.5, -2.0, 2.0))[0, 2])
 
 
 def test_a_missing_place_is_not_on_the_map():
     places = learned_map()
     torch.nn.init.normal_(places.missing_D)
-    start, middle, end, _ = tokens(places, -1.0, torch.nan, 0.5, 1.5)
+    start, middle, end = places(at(-1.0, torch.nan, 0.5, 1.5))[0]
     assert torch.equal(start, places.missing_D)
     assert torch.equal(middle, places.missing_D)
-    torch.testing.assert_close(end, tokens(places, 0.0, 0.0, 0.5, 1.5)[2])
+    torch.testing.assert_close(end, places(at(0.0, 0.0, 0.5, 1.5))[0, 2])
 
 
 def test_without_a_journey_there_is_no_map():
     assert learned_map(journey=[]).n_tokens == 0
     assert list(learned_map(journey=[]).parameters()) == []
-
-
-def along(*offsets_km):
-    """What the way's token has of its four directions, by kilometres east and north."""
-    places = learned_map()
-    lon_km = 111.2 * math.cos(math.radians(-0.5))  # the latitude half way through the extent of both ends
-    return torch.stack([tokens(places, 0.0, 0.0, north / 111.2, east / lon_km)[3] for east, north in offsets_km])
-
-
-def test_a_way_has_its_length_along_each_direction():
-    diagonal = 3 / 2**0.5
-    said = along((3.0, 0.0), (0.0, 3.0), (diagonal, diagonal), (-3.0, 0.0))  # half of 6 km, the most
-    angle = torch.arange(4) * torch.pi / 4
-    expected = [angle.cos(), angle.sin(), (angle - torch.pi / 4).cos(), angle.cos()]
-    torch.testing.assert_close(said, torch.stack(expected).abs(), rtol=1e-4, atol=1e-4)
-
-
-def test_a_way_across_the_world_is_as_long_as_the_longest_in_training_and_one_without_an_end_has_no_length():
-    assert along((2000.0, 0.0)).max() == LONGEST
-    assert tokens(learned_map(), 0.0, torch.nan, 0.0, 0.0)[3].tolist() == [0.0] * 4
 
 
 def test_grids_that_do_not_fit_into_each_other_are_refused():

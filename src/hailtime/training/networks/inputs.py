@@ -34,10 +34,10 @@ class Categories(nn.Module):
 
 
 class Inputs(nn.Module):
-    """Numbers and categories as one token each, and with a journey and `map_sides` what the learned map says of it.
+    """Numbers and categories as one token each, and where there are a journey and `map_sides` its points on the map.
 
     - Input: x_num (B, N) float32 with NaN, x_cat (B, K) int64
-    - Output: (B, N + K + tokens of the map, D)
+    - Output: (B, N + K + points, D)
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Inputs(nn.Module):
 
     def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
         tokens = [self.numbers(x_num), self.categories(x_cat)]
-        return torch.cat([*tokens, *self.map(x_num)] if self.map.n_tokens else tokens, dim=1)
+        return torch.cat([*tokens, self.map(x_num)] if self.map.n_tokens else tokens, dim=1)
 
 
 class QuantileHead(nn.Module):

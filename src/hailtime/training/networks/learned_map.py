@@ -1,9 +1,8 @@
-"""What a network knows of the way from driver to rider: a map of places and the streets' directions, both learned.
+"""What a network knows of each place on the way from driver to rider: one map, learned with everything else.
 
-Axes: B rows, P points of the way, D embedding width, which is the number of directions too.
+Axes: B rows, P points of the way, D embedding width.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -14,15 +13,13 @@ from hailtime.errors import ConfigError
 from hailtime.training.features import FeatureSpec
 
 N_POINTS = 3  # of the way: its start, its middle, its end
-KM_PER_DEGREE = 111.2  # of latitude
-LONGEST = 2.0  # as what training's longest way counts: 1 is learnt from less well (measured), 4 was not safe, see below
 
 
 class LearnedMap(nn.Module):
-    """A vector for every place; of a journey a token each for its start, middle and end, and one for the way itself.
+    """A vector for every place, and with it a token each for start, middle and end of a journey.
 
     - Input: (B, N) float32 numeric features with NaN where missing
-    - Output: (B, P, D), (B, 1, D)
+    - Output: (B, P, D)
 
     `sides`: cells a side of grids over the extent of both ends, coarse ones for what districts share, fine ones for
     what they do not. A place's vector is the sum over grids of what their four nearest corners say (bilinear). Driver
@@ -41,7 +38,7 @@ class LearnedMap(nn.Module):
         names, edges = list(features.numeric_edges), features.numeric_edges
         if any(side < 1 or max(sides) % side for side in sides):
             raise ConfigError(f"network.map_sides must each divide the largest of them, got {list(sides)}")
-        self.n_tokens = N_POINTS + 1 if sides and features.journey else 0
+        self.n_tokens = N_POINTS if sides and features.journey else 0
         if not self.n_tokens:
             return
         lat_1, lon_1, lat_2, lon_2 = features.journey
@@ -55,9 +52,8 @@ class LearnedMap(nn.Module):
         self.grids = nn.ParameterList(torch.empty(1, d_embedding, n + 1, n + 1).normal_(std=0.01) for n in sides)
         self.missing_D = nn.Parameter(torch.zeros(d_embedding))
         self.dropout = nn.Dropout1d(dropout)  # whole points: the others tell nearly the same
-        self.directions = LearnedDirections(d_embedding, float(self.centre_2[1]), edges["distance_m"][-1] / 1000)
 
-    def forward(self, x_BN: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x_BN: Tensor) -> Tensor:
         start_B2, end_B2 = x_BN.index_select(1, self.columns).chunk(2, dim=1)
         place_BP2 = torch.cat([start_B2, (start_B2 + end_B2) * 0.5, end_B2], dim=1).view(-1, N_POINTS, 2)
         at_BP2 = (place_BP2 - self.centre_2) * self.per_half_2  # -1 to 1 from edge to edge
@@ -67,8 +63,8 @@ class LearnedMap(nn.Module):
             mode="bilinear", padding_mode="border", align_corners=True,
         )[0]  # fmt: skip
         seen_BPD = torch.where(is_missing_BP1, self.missing_D, seen_DBP.permute(1, 2, 0))
-        # half way is missing where either end is
-        return self.dropout(seen_BPD), self.directions(end_B2 - start_B2, is_missing_BP1[:, 1])
+        tokens: Tensor = self.dropout(seen_BPD)
+        return tokens
 
     def whole(self) -> Tensor:
         """(1, D, side + 1, side + 1): all grids as the finest of them, all of whose corners lie on its own."""
@@ -77,32 +73,3 @@ class LearnedMap(nn.Module):
             (functional.interpolate(grid, size, mode="bilinear", align_corners=True) for grid in self.grids),
             torch.zeros(()),
         )
-
-
-class LearnedDirections(nn.Module):
-    """How far it is from start to end along directions that are learned, as one token.
-
-    - Input: (B, 2) degrees east and north, (B, 1) bool where an end is missing
-    - Output: (B, 1, D)
-
-    Streets have a grid, whose angle nobody tells: a way of 3 km across it is longer than one along it. The offset's
-    parts along the directions, without sign, span every such distance (a norm whose circle is a polygon).
-
-    The longest in training, `most_km`, is `LONGEST`, and none counts as longer, as numbers count as their last edge: at
-    twice that, barely trained networks said 17,000 s between the ends of the city, and a gate refused them (measured).
-
-    On the simulated city 0.1 to 0.2 % less error than with the map alone (docs/experiments.md).
-    """
-
-    per_degree_2: Tensor
-
-    def __init__(self, d_embedding: int, latitude: float, most_km: float) -> None:
-        super().__init__()
-        per_degree_2 = torch.tensor([math.cos(math.radians(latitude)), 1.0]) * (LONGEST * KM_PER_DEGREE / most_km)
-        self.register_buffer("per_degree_2", per_degree_2, persistent=False)
-        angle_D = torch.arange(d_embedding) * math.pi / d_embedding
-        self.directions_2D = nn.Parameter(torch.stack([angle_D.cos(), angle_D.sin()]))
-
-    def forward(self, offset_B2: Tensor, is_missing_B1: Tensor) -> Tensor:
-        offset_B2 = torch.where(is_missing_B1, 0.0, offset_B2)  # that an end is missing, its point on the map tells
-        return (offset_B2 @ (self.per_degree_2[:, None] * self.directions_2D)).abs().clamp(max=LONGEST)[:, None]
