@@ -54,7 +54,7 @@ class Batch(Generic[AnyFuture]):
 
     def timeout_s(self) -> float:
         """Until the first of them leaves."""
-        return max(self.members[0].until - time.monotonic(), 0.001)
+        return _left_s(self.members[0].until)
 
     def give(self, quantiles_s: NDArray[np.float32]) -> None:
         if len(quantiles_s) != self.n_rows:
