@@ -32,7 +32,7 @@ def small_config(folder: Path, *overrides: str):
 
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory):
-    """A run folder trained for two epochs on 4,000 simulated trips, judged and exported."""
+    """A run folder trained on 8,000 simulated trips in seconds (experiment=smoke), judged and exported."""
     folder = tmp_path_factory.mktemp("runs") / "small"
     run = train(small_config(tmp_path_factory.mktemp("prepared") / "city"), folder)
     evaluate(folder, against=("rule",))

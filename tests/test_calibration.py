@@ -99,7 +99,7 @@ def test_the_fit_guards_against_weeks_that_differ():
     width = np.repeat([80.0, 120.0], 5000)  # the second half is wilder
     target = torch.from_numpy(rng.normal(0, width)).float()
     quantiles = torch.tensor([[-100.0, 0.0, 100.0]]).expand(10_000, 3)
-    guarded, plain = (fit_calibration(quantiles, target, *rows(10_000), guard=g).overall[1].item() for g in (0.5, 0.0))
+    guarded, plain = (fit_calibration(quantiles, target, *rows(10_000), guard=g).overall[2].item() for g in (0.5, 0.0))
     assert plain == pytest.approx(1.2816, rel=0.05)  # the normal's 90 % point at the mean width of 100
     assert guarded > 1.05 * plain
 

@@ -144,7 +144,7 @@ def test_where_the_world_changed_without_an_alert_the_newest_rows_alone_are_lear
         "window.recent_days=0.5",
         "window.min_rows=200",
         "parts.most_h=8",
-        "train.trainer.max_epochs=6",
+        "train.trainer.max_epochs=20",
     )
     with contextlib.suppress(DeployError):  # no server to go live on
         retrain(settings, because="a test")

@@ -61,28 +61,27 @@ class Calibration(nn.Module):
     ) -> None:
         super().__init__()
         self.slicings = [s if isinstance(s, Slicing) else Slicing(**s) for s in slicings]
-        self.register_buffer("overall", torch.tensor([below, above]))
+        self.register_buffer("overall", torch.tensor([below, 1.0, above]))
         self.by_slice = SliceFactors(self.slicings) if self.slicings else None
 
     def forward(self, quantiles_s: Tensor, x_num: Tensor, x_cat: Tensor) -> Tensor:
         factors = self.overall if self.by_slice is None else self.overall * self.by_slice(x_num, x_cat)
-        below, above = factors.chunk(2, dim=-1)
-        low, median, high = quantiles_s.chunk(3, dim=1)
-        return torch.cat([median - (median - low) * below, median, median + (high - median) * above], dim=1)
+        median = quantiles_s[:, 1:2]
+        return median + (quantiles_s - median) * factors
 
     def settings(self) -> dict[str, Any]:
         """What builds the same calibration again: the content of calibration.json."""
-        below, above = self.overall.tolist()
+        below, _, above = self.overall.tolist()
         return {"below": below, "above": above, "slicings": [asdict(slicing) for slicing in self.slicings]}
 
 
 class SliceFactors(nn.Module):
-    """The product of a row's factors over all slicings. x_num (B, N), x_cat (B, K) → (B, 2), below and above."""
+    """The product of a row's factors over all slicings. x_num (B, N), x_cat (B, K) → (B, 3): below, 1 and above."""
 
     cuts_SC: Tensor
     first_S: Tensor
     missing_S: Tensor
-    factors_M2: Tensor
+    factors_M3: Tensor
     numeric: Tensor
     categorical: Tensor
 
@@ -99,8 +98,8 @@ class SliceFactors(nn.Module):
         self.register_buffer("missing_S", torch.tensor([len(s.below) - 1 for s in numeric]))
         sizes = torch.tensor([0, *(len(s.below) for s in ordered)])
         self.register_buffer("first_S", sizes.cumsum(0)[:-1])
-        pairs = [pair for s in ordered for pair in zip(s.below, s.above, strict=True)]
-        self.register_buffer("factors_M2", torch.tensor(pairs))
+        factors = [[below, 1.0, above] for s in ordered for below, above in zip(s.below, s.above, strict=True)]
+        self.register_buffer("factors_M3", torch.tensor(factors))
 
     def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
         places = [x_cat.index_select(1, self.categorical)] if len(self.categorical) else []
@@ -109,7 +108,7 @@ class SliceFactors(nn.Module):
             band_BS = (x_BS[:, :, None] > self.cuts_SC).sum(dim=2)
             places = [torch.where(torch.isnan(x_BS), self.missing_S, band_BS), *places]
         place_BS = (torch.cat(places, dim=1) if len(places) > 1 else places[0]) + self.first_S
-        return functional.embedding(place_BS, self.factors_M2).prod(dim=1)
+        return functional.embedding(place_BS, self.factors_M3).prod(dim=1)
 
 
 def slicings_of(schema: Schema, spec: FeatureSpec, columns: Sequence[str], train: pl.DataFrame) -> list[Slicing]:
@@ -158,7 +157,7 @@ def fit_calibration(
     needed = needed / torch.stack([median - low, high - median]).clamp(min=1e-3)
     fitted = fit_slices(needed, x_num, x_cat, slicings, min_slice_rows)
     if fitted:
-        needed = needed / SliceFactors(fitted)(x_num, x_cat).T
+        needed = needed / SliceFactors(fitted)(x_num, x_cat)[:, ::2].T
     n_blocks = max(1, min(n_blocks, len(target_s) // MIN_BLOCK_ROWS))
     factors = torch.stack([_finite_sample_quantile(block) for block in needed.tensor_split(n_blocks, dim=1)])
     spread = factors.std(dim=0) if n_blocks > 1 else torch.zeros(2)

@@ -129,9 +129,10 @@ class RowFeatures(nn.Module):
         self.register_buffer("column_codes", spec.column_codes().flatten())
         self.register_buffer("columns_C", torch.arange(len(schema.categorical)))
         changes, offsets = clock_changes(schema.timezone)
-        self.since_monday_s = offsets[0] + 3 * 86_400  # 1970-01-01 was a Thursday
-        self.register_buffer("clock_changes", torch.tensor(changes, dtype=torch.int64))
-        self.register_buffer("clock_steps", torch.tensor(offsets).diff().float()[:, None])
+        # the first change, before all requests, is from UTC's Thursday 1970-01-01 to the zone's seconds since a Monday
+        self.register_buffer("clock_changes", torch.tensor([_epoch(CLOCK_YEARS[0]), *changes], dtype=torch.int64))
+        steps = torch.tensor([0, *(offset + 3 * 86_400 for offset in offsets)]).diff()
+        self.register_buffer("clock_steps", steps.float()[:, None])
         columns = [schema.numeric_names.index(name) for name in schema.journey or ()]
         self.register_buffer("journey", torch.tensor(columns, dtype=torch.int64))
 
@@ -154,11 +155,10 @@ class RowFeatures(nn.Module):
         # exact: sums of whole seconds below 2^24; a product is a third of a selection's time for many rows
         moved = ((utc >= self.clock_changes).float() @ self.clock_steps).to(torch.int64)
         # By remainders alone: ONNX has no whole-number division that rounds down, and its stand-in is eight nodes
-        second_of_week = (utc + moved + self.since_monday_s) % (7 * 86_400)
-        second_of_day = (second_of_week % 86_400).to(torch.float32)
-        week, hour = second_of_week.to(torch.float32), second_of_day / 3600.0
-        weekday = ((week - second_of_day) / 86_400.0).to(torch.int64)  # exact: whole numbers below 2^24
-        return torch.cat([hour, week / 3600.0], dim=1), weekday
+        second_of_week = (utc + moved) % (7 * 86_400)
+        seconds_B2 = torch.cat([second_of_week % 86_400, second_of_week], dim=1).to(torch.float32)
+        weekday = (seconds_B2[:, 1:] / 86_400.0).to(torch.int64)  # exact: a second before midnight is 1e-5 below
+        return seconds_B2 / 3600.0, weekday
 
 
 def numeric_feature_names(schema: Schema) -> tuple[str, ...]:
@@ -176,15 +176,16 @@ def great_circle(points: Tensor) -> Tensor:
 
     The bearing is a vector, not an angle: an angle jumps at ±180° and two runtimes may fall on different sides.
     """
-    start_B2, end_B2 = torch.deg2rad(points).chunk(2, dim=1)
-    lat_1, lat_2, step_B2 = start_B2[:, :1], end_B2[:, :1], end_B2 - start_B2
+    radians_B4 = torch.deg2rad(points)
+    start_B2, end_B2 = radians_B4.chunk(2, dim=1)
+    lats_B2, step_B2 = radians_B4.index_select(1, torch.tensor([0, 2], device=points.device)), end_B2 - start_B2
     half_lat, half_lon = torch.sin(step_B2 * 0.5).square().chunk(2, dim=1)
-    haversine = half_lat + torch.cos(lat_1) * torch.cos(lat_2) * half_lon
+    haversine = half_lat + torch.cos(lats_B2).prod(dim=1, keepdim=True) * half_lon
     distance_m = torch.asin(torch.sqrt(haversine.clamp(0.0, 1.0))) * (2 * EARTH_RADIUS_M)
     d_lat, d_lon = (step_B2 * EARTH_RADIUS_M).chunk(2, dim=1)
-    east_north_m = torch.cat([torch.cos((lat_1 + lat_2) * 0.5) * d_lon, d_lat], dim=1)
-    # 1 m²: no direction when the driver is already there
-    length_m = torch.sqrt(east_north_m.square().sum(dim=1, keepdim=True) + 1.0)
+    east_north_m = torch.cat([torch.cos(lats_B2.mean(dim=1, keepdim=True)) * d_lon, d_lat], dim=1)
+    # 1 m: no direction when the driver is already there
+    length_m = torch.linalg.vector_norm(east_north_m, dim=1, keepdim=True).clamp(min=1.0)
     return torch.cat([distance_m, east_north_m / length_m, east_north_m], dim=1)
 
 

@@ -35,27 +35,24 @@ class Bins(nn.Module):
     """In which bin each number lies, and how far into it.
 
     - Input: (B, N) float32, NaN where missing
-    - Output: (B, N) int64 row of the bin among all features' bins, (B, N) share of the bin from its left edge, 0 to 1
+    - Output: (B, N) int64 row of the bin among all features' bins, (B, N, 1) share of it from its left edge, 0 to 1
     """
 
     low_N: Tensor
     high_N: Tensor
-    first_cell_N: Tensor
-    row_of_cell: Tensor
     left_R: Tensor
     width_R: Tensor
     cells_per_unit_N: Tensor
-    left_cell_R: Tensor
-    per_cell_R: Tensor
+    row_of_place: Tensor
+    first_place_N: Tensor
+    left_and_per_cell_R2: Tensor
 
     def __init__(self, edges: list[list[float]]) -> None:
         super().__init__()
         self.n_features, self.n_bins = len(edges), max(len(e) - 1 for e in edges)
         self.register_buffer("low_N", torch.tensor([e[0] for e in edges]))
         self.register_buffer("high_N", torch.tensor([e[-1] for e in edges]))
-        self.register_buffer("first_cell_N", torch.arange(self.n_features) * N_CELLS)
         rows, left, width = _bin_tables(edges, self.n_bins)
-        self.register_buffer("row_of_cell", rows)
         self.register_buffer("left_R", left)
         self.register_buffer("width_R", width)
         # the same in cells, all that is looked up in a call; not persistent, because it follows from the rest
@@ -63,16 +60,17 @@ class Bins(nn.Module):
         cell_R = (span_N / N_CELLS).repeat_interleave(self.n_bins)
         left_R = ((left.double() - self.low_N.double().repeat_interleave(self.n_bins)) / cell_R).round()
         self.register_buffer("cells_per_unit_N", (N_CELLS / span_N).float(), persistent=False)
-        self.register_buffer("left_cell_R", left_R.float(), persistent=False)
-        self.register_buffer("per_cell_R", (cell_R / width.double()).float(), persistent=False)
+        left_and_per_cell_R2 = torch.stack([left_R, cell_R / width.double()], dim=1).float()
+        self.register_buffer("left_and_per_cell_R2", left_and_per_cell_R2, persistent=False)
+        self.register_buffer("row_of_place", rows, persistent=False)
+        self.register_buffer("first_place_N", torch.arange(self.n_features) * (N_CELLS + 1), persistent=False)
 
     def forward(self, x_BN: Tensor) -> tuple[Tensor, Tensor]:
         known_BN = torch.where(torch.isnan(x_BN), self.low_N, x_BN)
         cells_BN = ((known_BN - self.low_N) * self.cells_per_unit_N).clamp(0.0, float(N_CELLS))
-        cell_BN = cells_BN.to(torch.int64).clamp(max=N_CELLS - 1)
-        row_BN = self.row_of_cell[cell_BN + self.first_cell_N]
-        share_BN = (cells_BN - self.left_cell_R[row_BN]) * self.per_cell_R[row_BN]
-        return row_BN, share_BN
+        row_BN = self.row_of_place[cells_BN.to(torch.int64) + self.first_place_N]
+        left_BN1, per_cell_BN1 = functional.embedding(row_BN, self.left_and_per_cell_R2).chunk(2, dim=2)
+        return row_BN, (cells_BN[:, :, None] - left_BN1) * per_cell_BN1
 
 
 class PiecewiseLinear(nn.Module):
@@ -111,10 +109,10 @@ class PiecewiseLinear(nn.Module):
         return cls(list(features.numeric_edges.values()), d_embedding)
 
     def forward(self, x_BN: Tensor) -> Tensor:
-        row_BN, share_BN = self.bins(x_BN)
+        row_BN, share_BN1 = self.bins(x_BN)
         row_BN = torch.where(torch.isnan(x_BN), self.missing_row_N, row_BN)
         point_BND, step_BND = functional.embedding(row_BN, self.table()).chunk(2, dim=-1)
-        return torch.addcmul(point_BND, share_BN[:, :, None], step_BND)
+        return torch.addcmul(point_BND, share_BN1, step_BND)
 
     def table(self) -> Tensor:
         """(R + N, 2 D): where the curve stands at a bin's left edge, and its step over the bin; then the missing."""
@@ -168,8 +166,8 @@ class NormalScore(nn.Module):
         self.register_buffer("step_R", step.flatten())
 
     def forward(self, x_BN: Tensor) -> Tensor:
-        row_BN, share_BN = self.bins(x_BN)
-        score_BN = self.left_R[row_BN] + share_BN * self.step_R[row_BN]
+        row_BN, share_BN1 = self.bins(x_BN)
+        score_BN = self.left_R[row_BN] + share_BN1[:, :, 0] * self.step_R[row_BN]
         return torch.where(torch.isnan(x_BN), torch.nan, score_BN)
 
 
@@ -238,12 +236,14 @@ def within(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 def _bin_tables(edges: list[list[float]], n_bins: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For each cell of each feature the row of its bin; for each row its left edge and width (1 where unused)."""
+    """For each cell of each feature, and for its last edge, the row of its bin; for each row its left edge and width (1
+    where unused).
+    """
     rows, lefts, widths = [], [], []
     for feature, e in enumerate(edges):
         exact = torch.tensor(e, dtype=torch.float64)
         cells = ((exact - exact[0]) / (exact[-1] - exact[0]) * N_CELLS).round().to(torch.int64)
-        bins = torch.searchsorted(cells, torch.arange(N_CELLS), right=True) - 1
+        bins = torch.searchsorted(cells, torch.arange(N_CELLS + 1), right=True) - 1
         rows.append(bins.clamp(0, len(e) - 2) + feature * n_bins)
         unused = n_bins - (len(e) - 1)
         lefts.append(torch.cat([exact[:-1], exact[-1:].expand(unused)]))

@@ -55,7 +55,7 @@ class LearnedMap(nn.Module):
 
     def forward(self, x_BN: Tensor) -> Tensor:
         start_B2, end_B2 = x_BN.index_select(1, self.columns).chunk(2, dim=1)
-        place_BP2 = torch.stack([start_B2, (start_B2 + end_B2) * 0.5, end_B2], dim=1)
+        place_BP2 = torch.cat([start_B2, (start_B2 + end_B2) * 0.5, end_B2], dim=1).view(-1, N_POINTS, 2)
         at_BP2 = (place_BP2 - self.centre_2) * self.per_half_2  # -1 to 1 from edge to edge
         is_missing_BP1 = torch.isnan(at_BP2.sum(dim=2, keepdim=True))
         seen_DBP = functional.grid_sample(
