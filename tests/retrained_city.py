@@ -82,8 +82,8 @@ def write_log(path: Path, town: Town, rows: pl.DataFrame, version: int = 1, tabl
 def town_settings(folder: Path, url: str = "127.0.0.1:1", *changes: str) -> RetrainSettings:
     """The settings as they are shipped, everything in one folder, with a direct rollout and a table of a few hours.
 
-    1,500 rows teach 150 s more in a hundred steps at 3e-3. In twelve at 1e-2 rounding decided whether twice the way still
-    took longer (in 50 to 99 % of the rows; now 99 % and more with three seeds).
+    1,500 rows teach 150 s more in a hundred steps at 3e-3. In twelve at 1e-2 rounding decided whether twice the way
+    still took longer (in 50 to 99 % of the rows; now 99 % and more with three seeds).
     """
     return RetrainSettings.read(
         CONFIGS / "retrain.yaml",

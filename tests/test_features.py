@@ -48,6 +48,13 @@ def test_local_clock_is_zoneinfos_around_every_change(timezone):
     np.testing.assert_allclose(hours[:, 0], expected, atol=1e-5)
 
 
+def test_before_and_after_the_known_years_the_nearest_offset_holds():
+    moments = [datetime(year, 1, 6, 17, tzinfo=UTC) for year in (1906, 2106)]  # noon in New York
+    hours, weekday = clock("America/New_York", [int(moment.timestamp()) for moment in moments])
+    np.testing.assert_allclose(hours[:, 0], [12.0, 12.0], atol=1e-5)
+    assert weekday.tolist() == [moment.weekday() for moment in moments]
+
+
 def test_daylight_saving_repeats_an_hour_and_skips_another():
     before = datetime(2026, 3, 8, 6, 59, tzinfo=UTC)  # 01:59 in New York; a minute later it is 03:00
     hours, _ = clock("America/New_York", [int((before + timedelta(minutes=m)).timestamp()) for m in (0, 1)])

@@ -24,6 +24,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, compose, helper
+from onnxscript import opset18 as op
 
 from hailtime.baselines import portable_rule
 from hailtime.errors import ExportError
@@ -40,6 +41,11 @@ log = logging.getLogger(__name__)
 OPSET, OPSET_ML, IR_VERSION = 18, 3, 10  # ONNX Runtime 1.18 and later load these
 MAX_DIFFERENCE_S = 0.05  # a twentieth of a second: no rider and no test tells it apart
 N_PROBE_ROWS = 64
+# PyTorch's exporter has no lookup by take, and writes softplus with its threshold, which ONNX's own does not need
+AS_ONE_NODE: dict[Any, Any] = {
+    torch.ops.aten.take.default: lambda table, places: op.Gather(table, places),
+    torch.ops.aten.softplus.default: lambda x: op.Softplus(x),
+}
 
 Inputs = tuple[NDArray[np.float32], NDArray[np.object_], NDArray[np.int64]]
 
@@ -91,6 +97,7 @@ def to_onnx(run: Run) -> onnx.ModelProto:
             dynamic_shapes=({0: rows}, {0: rows}, {0: rows}),
             opset_version=OPSET,
             dynamo=True,
+            custom_translation_table=AS_ONE_NODE,
             verbose=False,
         )
     assert program is not None
@@ -207,7 +214,7 @@ def hard_rows(schema: Schema, test: pl.DataFrame) -> Iterator[tuple[str, Inputs]
     clocks = _clock_edges(schema.timezone)
     again = np.arange(len(clocks)) % len(rows[0])
     yield "clock changes", (rows[0][again], rows[1][again], clocks[:, None])
-    ends = np.array([-(2**62), 0, 2**31, 2**62], np.int64)[:, None]
+    ends = np.array([-(2**63), -(2**62), 0, 2**31, 2**62, 2**63 - 1], np.int64)[:, None]
     again = np.arange(len(ends)) % len(rows[0])
     yield "ends of time", (rows[0][again], rows[1][again], ends)
 

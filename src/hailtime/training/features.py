@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 EARTH_RADIUS_M = 6_371_009.0  # mean radius, IUGG
 LARGEST = 3e38  # a float32 beyond counts as infinite, and so as missing
 UNKNOWN = 0  # code of a category that the training part does not hold (often enough)
-CLOCK_YEARS = (2000, 2060)  # the model knows the zone's clock changes in between; times outside count as its ends
+CLOCK_YEARS = (2000, 2060)  # the model knows the zone's clock changes in between; before and after, the nearest offset
 
 JOURNEY_FEATURES = ("distance_m", "bearing_east", "bearing_north", "east_m", "north_m")
 CLOCK_FEATURES = ("hour_local", "hour_of_week_local")
@@ -112,6 +112,7 @@ class RowFeatures(nn.Module):
     above_F: Tensor
     columns_C: Tensor
     column_codes: Tensor
+    day_and_week_s: Tensor
     clock_changes: Tensor
     clock_steps: Tensor
     journey: Tensor
@@ -128,9 +129,11 @@ class RowFeatures(nn.Module):
         self.register_buffer("above_F", torch.where(clips & (self.high_F < LARGEST), self.high_F, torch.nan))
         self.register_buffer("column_codes", spec.column_codes().flatten())
         self.register_buffer("columns_C", torch.arange(len(schema.categorical)))
+        self.register_buffer("day_and_week_s", torch.tensor([86_400, 7 * 86_400]), persistent=False)
         changes, offsets = clock_changes(schema.timezone)
-        # the first change, before all requests, is from UTC's Thursday 1970-01-01 to the zone's seconds since a Monday
-        self.register_buffer("clock_changes", torch.tensor([_epoch(CLOCK_YEARS[0]), *changes], dtype=torch.int64))
+        # the first change, before all time, is from UTC's Thursday 1970-01-01 to the zone's seconds since a Monday
+        start = torch.iinfo(torch.int64).min
+        self.register_buffer("clock_changes", torch.tensor([start, *changes], dtype=torch.int64))
         steps = torch.tensor([0, *(offset + 3 * 86_400 for offset in offsets)]).diff()
         self.register_buffer("clock_steps", steps.float()[:, None])
         columns = [schema.numeric_names.index(name) for name in schema.journey or ()]
@@ -140,7 +143,7 @@ class RowFeatures(nn.Module):
         x_BF = self.within_limits(numeric)
         clock, weekday = self.local_clock(requested_at)
         parts = [x_BF, *([great_circle(x_BF.index_select(1, self.journey))] if len(self.journey) else []), clock]
-        codes = self.column_codes[words * len(self.columns_C) + self.columns_C]
+        codes = self.column_codes.take(words * len(self.columns_C) + self.columns_C)
         return torch.cat(parts, dim=1), torch.cat([codes, weekday], dim=1)
 
     def within_limits(self, x_BF: Tensor) -> Tensor:
@@ -149,14 +152,10 @@ class RowFeatures(nn.Module):
 
     def local_clock(self, requested_at: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 2) float32 hour of the day and of the week by the city's clock, (B, 1) int64 weekday from Monday = 0."""
-        first, last = _epoch(CLOCK_YEARS[0]), _epoch(CLOCK_YEARS[1]) - 1
-        # Not clamp: ONNX Runtime 1.22 to 1.30 clips int64 by limits beyond 32 bits wrongly (measured)
-        utc = torch.where(requested_at < first, first, torch.where(requested_at > last, last, requested_at))
         # exact: sums of whole seconds below 2^24; a product is a third of a selection's time for many rows
-        moved = ((utc >= self.clock_changes).float() @ self.clock_steps).to(torch.int64)
+        moved = ((requested_at >= self.clock_changes).float() @ self.clock_steps).to(torch.int64)
         # By remainders alone: ONNX has no whole-number division that rounds down, and its stand-in is eight nodes
-        second_of_week = (utc + moved) % (7 * 86_400)
-        seconds_B2 = torch.cat([second_of_week % 86_400, second_of_week], dim=1).to(torch.float32)
+        seconds_B2 = ((requested_at + moved) % self.day_and_week_s).to(torch.float32)
         weekday = (seconds_B2[:, 1:] / 86_400.0).to(torch.int64)  # exact: a second before midnight is 1e-5 below
         return seconds_B2 / 3600.0, weekday
 

@@ -68,7 +68,7 @@ class Bins(nn.Module):
     def forward(self, x_BN: Tensor) -> tuple[Tensor, Tensor]:
         known_BN = torch.where(torch.isnan(x_BN), self.low_N, x_BN)
         cells_BN = ((known_BN - self.low_N) * self.cells_per_unit_N).clamp(0.0, float(N_CELLS))
-        row_BN = self.row_of_place[cells_BN.to(torch.int64) + self.first_place_N]
+        row_BN = self.row_of_place.take(cells_BN.to(torch.int64) + self.first_place_N)
         left_BN1, per_cell_BN1 = functional.embedding(row_BN, self.left_and_per_cell_R2).chunk(2, dim=2)
         return row_BN, (cells_BN[:, :, None] - left_BN1) * per_cell_BN1
 
