@@ -97,13 +97,14 @@ def attempt(folder: Path, python: Path, wanted: list[str], code: str, *arguments
     for command in ([str(python), "-m", "venv", str(folder / "venv")], install, [inside, "-c", code, *arguments]):
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
-            return {"error": (done.stderr.strip().splitlines() or ["no word"])[-1][:160]}
+            last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+            return {"error": last.rsplit(") ", 1)[-1][:160]}  # ONNX Runtime says where it fails in C++, and then why
     return dict(json.loads(done.stdout))
 
 
 def told(version: str, what: str, found: dict[str, object], result: Callable[[dict[str, object]], str]) -> str:
     packages = ", ".join(f"{name} {value}" for name, value in found.items() if name not in ("said", "off_s", "error"))
-    line = f"| {version} | {what} | {packages} | {found.get('error') or result(found)} |"
+    line = f"| {version} | {what} | {packages or '–'} | {found.get('error') or result(found)} |"
     print(line, flush=True)
     return line
 
