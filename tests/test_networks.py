@@ -17,6 +17,7 @@ from hailtime.export import OPSET
 from hailtime.training.features import FeatureSpec
 from hailtime.training.fit_features import bin_edges, moments, places
 from hailtime.training.losses import pinball
+from hailtime.training.networks.dropout import Dropout
 from hailtime.training.networks.encodings import ENCODINGS, NormalScore, PiecewiseLinear, Standardised
 from hailtime.training.networks.learned_map import LearnedMap
 from hailtime.training.train import build_network
@@ -265,3 +266,28 @@ def test_without_a_journey_there_is_no_map():
 def test_grids_that_do_not_fit_into_each_other_are_refused():
     with pytest.raises(ConfigError, match=r"must each divide the largest of them, got \[3, 8\]"):
         LearnedMap(FEATURES, d_embedding=4, sides=[3, 8])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5])
+def test_dropout_drops_its_share_and_keeps_the_mean_of_numbers_and_gradients(share):
+    torch.manual_seed(1)
+    x = torch.ones(1001, 999, requires_grad=True)  # not a multiple of four
+    kept = Dropout(share)(x)
+    kept.sum().backward()
+    is_zero = (kept == 0).float()
+    deviation = (share * (1 - share) / x.numel()) ** 0.5
+    assert is_zero.mean().item() == pytest.approx(share, abs=5 * deviation + 1e-5)
+    by_row_and_column = torch.cat([is_zero.mean(dim=0), is_zero.mean(dim=1)])  # none is favoured
+    assert (by_row_and_column - share).abs().max() <= 6 * (share * (1 - share) / 999) ** 0.5 + 0.004
+    assert kept.mean().item() == pytest.approx(1.0, abs=1e-2)
+    torch.testing.assert_close(x.grad, kept.detach())  # what is dropped learns nothing, the rest by as much more
+    torch.testing.assert_close(Dropout(share).eval()(x), x)
+
+
+def test_dropout_draws_anew_and_repeats_with_a_seed():
+    x, layer = torch.ones(64, 64), Dropout(0.3)
+    torch.manual_seed(3)
+    first, second = layer(x), layer(x)
+    torch.manual_seed(3)
+    assert torch.equal(layer(x), first)
+    assert not torch.equal(first, second)

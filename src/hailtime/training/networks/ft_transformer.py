@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from hailtime.errors import ConfigError
 from hailtime.training.features import FeatureSpec
+from hailtime.training.networks.dropout import Dropout
 from hailtime.training.networks.inputs import Inputs, QuantileHead
 
 
@@ -55,7 +56,7 @@ class _Block(nn.Module):
 
     def __init__(self, width: int, n_heads: int, dropout: float) -> None:
         super().__init__()
-        self.n_heads, self.dropout = n_heads, dropout
+        self.n_heads, self.dropout = n_heads, Dropout(dropout)
         self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.query_key_value, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         hidden = width * 4 // 3
@@ -64,8 +65,7 @@ class _Block(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         tokens = tokens + self.attend(self.norm_1(tokens))
         value, gate = self.gated(self.norm_2(tokens)).chunk(2, dim=-1)
-        hidden = functional.dropout(value * torch.relu(gate), self.dropout, self.training)
-        changed: Tensor = tokens + self.back(hidden)
+        changed: Tensor = tokens + self.back(self.dropout(value * torch.relu(gate)))
         return changed
 
     def attend(self, tokens: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ class _Block(nn.Module):
         by_head = self.query_key_value(tokens).view(-1, n_tokens, 3, self.n_heads, width // self.n_heads)
         query, key, value = by_head.permute(2, 0, 3, 1, 4).unbind(dim=0)
         seen = functional.scaled_dot_product_attention(
-            query, key, value, dropout_p=self.dropout if self.training else 0.0
+            query, key, value, dropout_p=self.dropout.share if self.training else 0.0
         )
         mixed: Tensor = self.out(seen.transpose(1, 2).reshape(-1, n_tokens, width))
         return mixed

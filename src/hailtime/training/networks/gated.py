@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hailtime.training.networks.dropout import Dropout
 from hailtime.training.networks.mlp import MLP
 
 
@@ -26,7 +27,7 @@ class _GatedLinear(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, dropout: float) -> None:
         super().__init__()
-        self.linear, self.dropout = nn.Linear(n_in, 2 * n_out), nn.Dropout(dropout)
+        self.linear, self.dropout = nn.Linear(n_in, 2 * n_out), Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         value, gate = self.linear(x).chunk(2, dim=-1)

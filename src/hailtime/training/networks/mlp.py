@@ -6,6 +6,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from hailtime.training.features import FeatureSpec
+from hailtime.training.networks.dropout import Dropout
 from hailtime.training.networks.inputs import Inputs, QuantileHead
 
 
@@ -44,4 +45,4 @@ class MLP(nn.Module):
     @staticmethod
     def block(n_in: int, n_out: int, dropout: float) -> list[nn.Module]:
         """A hidden layer, (B, n_in) → (B, n_out)."""
-        return [nn.Linear(n_in, n_out), nn.ReLU(), nn.Dropout(dropout)]
+        return [nn.Linear(n_in, n_out), nn.ReLU(), Dropout(dropout)]

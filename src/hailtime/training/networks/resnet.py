@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hailtime.training.features import FeatureSpec
+from hailtime.training.networks.dropout import Dropout
 from hailtime.training.networks.inputs import Inputs, QuantileHead
 
 
@@ -51,7 +52,7 @@ class _Block(nn.Module):
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, width)
+            nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU(), Dropout(dropout), nn.Linear(width, width)
         )
 
     def forward(self, x: Tensor) -> Tensor:
