@@ -291,3 +291,8 @@ def test_dropout_draws_anew_and_repeats_with_a_seed():
     torch.manual_seed(3)
     assert torch.equal(layer(x), first)
     assert not torch.equal(first, second)
+
+
+def test_dropout_breaks_no_graph_that_torch_compiles():
+    layer = torch.compile(Dropout(0.5), backend="eager", fullgraph=True)
+    assert (layer(torch.ones(64, 64)) == 0).float().mean().item() == pytest.approx(0.5, abs=0.05)

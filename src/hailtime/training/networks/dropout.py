@@ -25,7 +25,7 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not self.n_dropped:
             return x
-        if x.device.type != "cpu":  # drawn and applied by one kernel there
+        if x.device.type != "cpu" or torch.compiler.is_compiling():  # drawn and applied by one kernel there
             return functional.dropout(x, self.share)
         bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
         is_kept = bits[: x.numel()].view(x.shape) >= self.n_dropped - LEVELS // 2
