@@ -1,6 +1,7 @@
 """Callers who ask while two calls are under way share the next one; in threads and in an event loop."""
 
 import asyncio
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from hailtime.client import EtaClient
-from hailtime.client.batching import UNDER_WAY, BatchingTransport
+from hailtime.client.batching import UNDER_WAY, AsyncBatchingTransport, BatchingTransport
 from hailtime.errors import DeadlineExceeded, PredictionError, RequestError, ServerUnavailable
 from tests.small_town import ROW, AsyncStandIn, StandIn
 from tests.test_client_async import asked, rows_of
@@ -234,6 +235,55 @@ def test_in_a_loop_a_caller_that_goes_away_takes_nobody_with_it():
 
     answers = asked(Slow(), ask, batch_wait_s=0.2)
     assert [getattr(answer, "p50_s", None) for answer in answers] == [143.5, 144.5, None, 146.5, 147.5, 148.5]
+
+
+def test_a_signal_that_ends_the_first_ones_wait_is_its_own_and_the_others_are_answered():
+    class TimeLimit(Exception):
+        """As a job queue raises it in the thread that works."""
+
+    def strike(*_):
+        raise TimeLimit
+
+    before = signal.signal(signal.SIGALRM, strike)
+    try:
+        with Asking(Busy()) as asking:
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            others = []
+            late = threading.Timer(0.1, lambda: others.extend(asking.ask(rows_of(3))))
+            late.start()
+            with pytest.raises(TimeLimit):
+                asking.client.predict(ROW)
+            late.join()
+            answers = [future.result(LONG_S / 8).p50_s for future in others]
+            assert answers == [143.5, 144.5, 145.5]
+            assert asking.sizes == [1, 1, 1]  # each by itself
+            asking.server.let_go.set()
+            wait(asking.held, LONG_S)
+            assert asking.ask([ROW])[0].result(LONG_S / 8).path == "triton"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_in_a_loop_closing_leaves_nobody_waiting():
+    class Hanging(AsyncStandIn):
+        async def infer(self, *arguments):
+            await asyncio.sleep(LONG_S)
+
+    async def ask():
+        transport = AsyncBatchingTransport(Hanging(), LONG_S / 4, 8)
+        rows = np.zeros((1, 3), np.float32), np.zeros((1, 0), object), np.zeros((1, 1), np.int64)
+        held = [asyncio.create_task(transport.infer(1, *rows, LONG_S)) for _ in range(UNDER_WAY)]
+        await asyncio.sleep(0)
+        waiting = asyncio.create_task(transport.infer(1, *rows, LONG_S))
+        await asyncio.sleep(0.05)
+        await transport.close()
+        with pytest.raises(PredictionError, match="before the client is closed"):
+            await asyncio.wait_for(waiting, LONG_S / 8)
+        for task in held:
+            task.cancel()
+
+    asyncio.run(ask())
 
 
 def test_server_that_is_gone_is_told_to_all_of_a_batch():

@@ -167,14 +167,16 @@ class BatchingTransport:
         self._transport.close()
 
     def _send_when_ready(self, batch: Batch[Any]) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._line.is_ready(batch), self._wait_s)
-            self._line.close(batch)
         try:
+            with self._changed:
+                try:
+                    self._changed.wait_for(lambda: self._line.is_ready(batch), self._wait_s)
+                finally:
+                    self._line.close(batch)
             batch.give(self._transport.infer(batch.version, *batch.inputs(), batch.timeout_s()))
         except BaseException as error:
             batch.fail(error)
-            if not isinstance(error, Exception):
+            if not isinstance(error, PredictionError):  # a signal's, such as a job's time limit: this thread's alone
                 raise
         finally:
             self._returned()
@@ -239,18 +241,19 @@ class AsyncBatchingTransport:
 
     async def _send_when_ready(self, batch: Batch[Any]) -> None:
         try:
-            await asyncio.wait_for(self._waiting[id(batch)][1].wait(), self._wait_s)
-        except TimeoutError:
-            pass
-        finally:
-            del self._waiting[id(batch)]
-            self._line.close(batch)
-        try:
+            try:
+                await asyncio.wait_for(self._waiting[id(batch)][1].wait(), self._wait_s)
+            except TimeoutError:
+                pass
+            finally:
+                del self._waiting[id(batch)]
+                self._line.close(batch)
             batch.give(await self._transport.infer(batch.version, *batch.inputs(), batch.timeout_s()))
-        except BaseException as error:
+        except asyncio.CancelledError:
+            batch.fail(PredictionError("an answer must come before the client is closed"))
+            raise
+        except Exception as error:
             batch.fail(error)
-            if not isinstance(error, Exception):
-                raise
         finally:
             self._returned()
 
