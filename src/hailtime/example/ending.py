@@ -6,6 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from hailtime import clock
+from hailtime.errors import HailtimeError
 from hailtime.example.figures import Window, answers, draw, errors
 from hailtime.example.story import Story
 from hailtime.example.watching import MINUTE_S, clock_time
@@ -34,6 +35,11 @@ def sum_up(story: Story) -> dict[str, Any]:
     }
     truth = world.player.truth()
     found = {name: errors(answers(world.log, truth, window)) for name, window in windows.items()}
+    if empty := [name for name, one in found.items() if not one["requests"]]:
+        raise HailtimeError(
+            f"every chapter needs rides that were asked for and have ended, there are none in {', '.join(empty)}: "
+            f"was the machine too busy? Tell it again with fewer riders: --requests-a-day"
+        )
     summary = {
         **{f"mae_{name}_s": round(one["mae_s"], 2) for name, one in found.items()},
         **{f"best_possible_{name}_s": round(one["best_possible_s"], 2) for name, one in found.items()},
