@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from hailtime.errors import ConfigError
-from hailtime.sources.city_live import LiveCity
+from hailtime.sources.city_live import MOST_STEPS, LiveCity
 from hailtime.sources.simulated_city import load, make_city
 
 CITY = {"n_requests": 30_000, "start": "2026-02-23", "days": 3}  # two cells
@@ -100,13 +100,23 @@ def test_an_hour_is_played_in_a_minute(live):
     assert [moment.to_s for moment in moments[:2]] == [from_s + 30, from_s + 60]
 
 
-def test_who_is_slow_gets_the_next_moments_at_once(live):
+def test_who_is_slow_gets_all_that_is_over_at_once(live):
     clock, played = Clock(), []
     for moment in live.play(START_S, START_S + 600, speed=60, step_s=60, now=lambda: clock.now_s, sleep=clock.sleep):
         played.append(moment)
         clock.now_s += 3.5 if len(played) == 1 else 0  # three steps and a half
     assert clock.slept == pytest.approx([1, 0.5, 1, 1, 1, 1, 1])
     assert clock.now_s - 1000 == pytest.approx(10)
+    assert [moment.to_s - moment.from_s for moment in played] == [60, 180, *[60] * 6]
+    assert pl.concat(moment.requests for moment in played).equals(live.requests(START_S, START_S + 600))
+
+
+def test_who_is_far_behind_gets_moments_of_a_bounded_length(live):
+    clock, lengths = Clock(), []
+    for moment in live.play(START_S, START_S + 1500, speed=60, step_s=60, now=lambda: clock.now_s, sleep=clock.sleep):
+        lengths.append(round((moment.to_s - moment.from_s) / 60))
+        clock.now_s += 14.2 if len(lengths) == 1 else 0
+    assert lengths == [1, MOST_STEPS, MOST_STEPS, 2, *[1] * 10]
 
 
 def test_what_happens_while_it_plays_can_be_switched_on():
