@@ -13,11 +13,10 @@ from hailtime.example.bad_model import TOO_SHORT, scaled
 from hailtime.example.condition_tables import ConditionTables
 from hailtime.example.drawn_map import drawn_map
 from hailtime.example.figures import draw, errors
-from hailtime.example.player import Crowd
 from hailtime.example.rides import FORGET_S, Ride, Rides
 from hailtime.export import session
 from hailtime.sources import city_map
-from hailtime.sources.city_live import LiveCity, Moment
+from hailtime.sources.city_live import LiveCity
 from hailtime.sources.simulated_city import make_city
 
 HOUR_S = 3600
@@ -103,34 +102,6 @@ def test_hailed_rides_wait_as_others_do(live):
 def test_a_hail_for_what_nobody_drives_is_refused(live):
     with pytest.raises(ConfigError, match="limousine"):
         live.hail("mine", live.city.span_s[0] + 60.0, 43.60, -70.93, "limousine")
-
-
-def test_fewer_riders_ask_while_the_city_is_behind_its_clock_and_no_end_is_told_of_the_others(live):
-    crowd, from_s = Crowd(), live.city.span_s[0] + 8 * HOUR_S
-    asked, ended, shares = [], [], []
-    moments = [from_s + 600 * k for k in range(36)]
-    for k, first in enumerate(moments):
-        behind_s = 200.0 if k < 18 else 20.0  # then it has caught up
-        moment = Moment(first, first + 600, live.requests(first, first + 600), live.outcomes(first, first + 600), {})
-        seen = crowd.of(moment, behind_s)
-        asked += seen.requests["request_id"].to_list()
-        ended += seen.outcomes["request_id"].to_list()
-        shares.append(len(seen.requests) / len(moment.requests))
-    assert np.mean(shares[:18]) == pytest.approx(1 - 140 / 180, abs=0.03)
-    assert shares[18:] == [1.0] * 18
-    before = live.requests(from_s - 3 * HOUR_S, from_s)["request_id"]
-    assert set(ended) <= {*asked, *before}
-    everybody = live.requests(moments[18], moments[30])["request_id"]
-    assert {*live.outcomes(moments[18], moments[-1] + 600)["request_id"]} & {*everybody} <= {*ended}
-
-
-@pytest.mark.parametrize(("behind_s", "share"), [(0, 1.0), (60, 1.0), (150, 0.5), (240, 0.1), (9999, 0.1)])
-def test_the_share_who_ask_falls_with_the_distance_to_the_clock(live, behind_s, share):
-    crowd, first = Crowd(), live.city.span_s[0] + 8 * HOUR_S
-    crowd.of(
-        Moment(first, first + 60, live.requests(first, first + 60), live.outcomes(first, first + 60), {}), behind_s
-    )
-    assert crowd.share == pytest.approx(share)
 
 
 def a_ride(request_id, requested_s=1000.0, p50_s=300.0):

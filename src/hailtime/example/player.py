@@ -13,7 +13,6 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -33,9 +32,6 @@ HISTORY_S = 24 * 3600  # of conditions, from before the first request
 GIVES_UP = 40  # one rider of so many, who waits GIVES_UP_S or longer, cancels half way (a guess)
 GIVES_UP_S = 120.0
 DEADLINE_S = 30.0  # of one call of the backend, which has deadlines of its own
-# Where the machine cannot answer everybody in time the city would fall behind the clock by which the monitor looks and
-# models go live. So from so many of its seconds behind on fewer riders ask, at the second number FEWEST of them
-BEHIND_S, FAR_BEHIND_S, FEWEST = 60.0, 240.0, 0.1
 
 End = dict[str, Any]
 
@@ -45,7 +41,6 @@ class Player:
 
     - since_s: up to when the feeds' rows are in the tables already
     - counts: requests by who answered: "triton", "local", "rule", or the error's name
-    - share: of the riders who ask now, fewer than all on a machine that is too busy for them
     - truth: what came of every request that arrived
     """
 
@@ -53,7 +48,6 @@ class Player:
         self.live, self._tables = live, tables
         self._backend = _Caller(backend_url)
         self.counts: Counter[str] = Counter()
-        self._crowd = Crowd()
         self.begins_s = self.now_s = clock.now()
         tables.write(live.conditions_known(since_s, self.now_s))
         self._truth: list[pl.DataFrame] = []
@@ -81,10 +75,6 @@ class Player:
         return self._thread.is_alive()
 
     @property
-    def share(self) -> float:
-        return self._crowd.share
-
-    @property
     def n_failed(self) -> int:
         """Requests that were not answered by the served model."""
         return sum(self.counts.values()) - self.counts["triton"]
@@ -100,7 +90,7 @@ class Player:
             if self._stop.is_set():
                 return
             try:
-                self._happen(self._crowd.of(moment, clock.now() - moment.to_s))
+                self._happen(moment)
             except Exception:  # the city goes on whatever one moment of it does; it is told, and counted where it asked
                 log.exception("a moment of the city failed")
             self.now_s = moment.to_s
@@ -159,27 +149,6 @@ class Player:
 def write_history(live: LiveCity, tables: ConditionTables, now_s: float) -> None:
     """What the feeds have told in the last day; a backend needs it before its first request."""
     tables.write(live.conditions_known(max(now_s - HISTORY_S, live.city.span_s[0]), now_s))
-
-
-class Crowd:
-    """The city's riders, of whom fewer ask while it is behind its clock; `share` of them did in the last moment."""
-
-    def __init__(self) -> None:
-        self.share = 1.0
-        self._quiet: set[str] = set()  # who did not ask, until they would have arrived
-
-    def of(self, moment: Moment, behind_s: float) -> Moment:
-        """Without the riders who do not ask, and without what would have come of their rides."""
-        too_far = (behind_s - BEHIND_S) / (FAR_BEHIND_S - BEHIND_S)
-        self.share = min(1.0, max(FEWEST, 1.0 - too_far))
-        if self.share < 1.0:
-            ids = moment.requests["request_id"].to_list()
-            self._quiet.update(one for one in ids if crc32(one.encode()) % 1000 >= 1000 * self.share)
-        if not self._quiet:
-            return moment
-        asks = [frame.filter(~pl.col("request_id").is_in(self._quiet)) for frame in (moment.requests, moment.outcomes)]
-        self._quiet.difference_update(moment.outcomes["request_id"])
-        return replace(moment, requests=asks[0], outcomes=asks[1])
 
 
 _END = ("request_id", "after_s")

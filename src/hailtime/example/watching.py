@@ -15,6 +15,7 @@ from hailtime.serving.history import Change, read_history
 from hailtime.sources.city_map import TIMEZONE
 
 MINUTE_S = 60.0
+BEHIND_S = 180.0  # of the city
 TELL_S = 15.0  # real seconds between two lines on how it goes
 
 
@@ -91,8 +92,8 @@ class Watching:
         """The newest requests of which nearly all have their end."""
         player, now_s = self.world.player, clock.now()
         told = f"    {sum(player.counts.values()):,} requests, {player.n_failed} failed"
-        if player.share < 1.0:
-            told += f"; the machine is busy: {player.share:.0%} of the riders ask"
+        if (behind_s := now_s - player.now_s) > BEHIND_S:
+            told += f"; the city is {behind_s / MINUTE_S:.0f} min behind its clock, the machine is busy"
         recent = answers(self.world.log, player.truth(), Window(now_s - 45 * MINUTE_S, now_s - 15 * MINUTE_S))
         if recent.is_empty():
             return told
