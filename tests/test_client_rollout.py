@@ -13,7 +13,7 @@ LONG_S = 20.0  # a deadline that a test's own machine, which may stand still for
 
 
 def test_canary_answers_its_share_and_always_the_same_ids():
-    client = EtaClient(transport=StandIn(model_config(canary=2, canary_percent=20), deadline_s=LONG_S))
+    client = EtaClient(transport=StandIn(model_config(canary=2, canary_percent=20)), deadline_s=LONG_S)
     versions = [client.predict({**ROW, "request_id": f"r{i}"}).version for i in range(1000)]
     assert 150 < versions.count("2") < 250
     assert versions == [client.predict(ROW, request_id=f"r{i}").version for i in range(1000)]
@@ -26,14 +26,14 @@ def test_share_of_none_and_of_all(percent, version):
 
 
 def test_request_without_an_id_gets_one_of_its_own():
-    client = EtaClient(transport=StandIn(model_config(canary=2, canary_percent=50), deadline_s=LONG_S))
+    client = EtaClient(transport=StandIn(model_config(canary=2, canary_percent=50)), deadline_s=LONG_S)
     answers = [client.predict(ROW) for _ in range(100)]
     assert len({answer.request_id for answer in answers}) == 100
     assert {answer.version for answer in answers} == {"1", "2"}
 
 
 def test_batch_is_one_question_and_gets_one_version():
-    client = EtaClient(transport=StandIn(model_config(canary=2, canary_percent=50), deadline_s=LONG_S))
+    client = EtaClient(transport=StandIn(model_config(canary=2, canary_percent=50)), deadline_s=LONG_S)
     rows = [{**ROW, "request_id": f"r{i}"} for i in range(64)]
     many = client.predict(rows)
     assert many.version == client.predict(rows[0]).version
