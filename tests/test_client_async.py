@@ -8,6 +8,8 @@ from hailtime.client import AsyncEtaClient, EtaClient, PredictionLog
 from hailtime.errors import ServerUnavailable
 from tests.small_town import ROW, RULE, AsyncStandIn, StandIn, model_config
 
+LONG_S = 20.0  # a collection of the tests' 800,000 objects stops Python for half a second, the client's own deadline
+
 DOWN = ServerUnavailable("nobody is there")
 
 
@@ -41,7 +43,7 @@ async def _both(client, rows):
 
 def test_many_at_once_get_their_own_answers_and_read_the_plan_once():
     server = AsyncStandIn()
-    answers = asked(server, lambda client: asyncio.gather(*map(client.predict, rows_of(45))))
+    answers = asked(server, lambda client: asyncio.gather(*map(client.predict, rows_of(45))), deadline_s=LONG_S)
     assert [answer.p50_s for answer in answers] == [143.5 + i for i in range(45)]
     assert len(server.config_calls) == 1
 
@@ -81,7 +83,7 @@ def test_shadows_that_find_no_room_are_dropped_and_counted():
         await asyncio.gather(*(client.predict(ROW) for _ in range(150)))
         return client.counts.to_dict()
 
-    counts = asked(Hanging(model_config(shadow=2)), ask)
+    counts = asked(Hanging(model_config(shadow=2)), ask, deadline_s=LONG_S)
     assert (counts["shadows asked"], counts["shadows dropped"]) == (100, 50)
 
 

@@ -9,7 +9,7 @@ from hailtime.errors import ModelUnavailable, RequestError, ServerUnavailable
 from hailtime.rollout import Rollout
 from tests.small_town import ROW, StandIn, model_config
 
-LONG_S = 20.0  # a deadline that a test's own machine, which may stand still for half a second, does not miss
+LONG_S = 20.0  # a collection of the tests' 800,000 objects stops Python for half a second, the client's own deadline
 
 
 def test_canary_answers_its_share_and_always_the_same_ids():
