@@ -25,6 +25,9 @@ SCHEMA = Schema.from_dict(
         },
     }
 )
+LONG_S = (
+    20.0  # nobody waits so long in a test that passes; a collection of the tests' 800,000 objects takes half a second
+)
 NOON_S = 1_768_219_200  # date -u -d 2026-01-12T12:00:00Z +%s
 NEW_YORK = ZoneInfo("America/New_York")  # five hours behind in January
 ROW = {"requested_at": NOON_S, "pickup_lat": 43.6, "speed_mps": 8.5, "product": "xl"}

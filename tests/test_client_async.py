@@ -6,9 +6,7 @@ import numpy as np
 
 from hailtime.client import AsyncEtaClient, EtaClient, PredictionLog
 from hailtime.errors import ServerUnavailable
-from tests.small_town import ROW, RULE, AsyncStandIn, StandIn, model_config
-
-LONG_S = 20.0  # a collection of the tests' 800,000 objects stops Python for half a second, the client's own deadline
+from tests.small_town import LONG_S, ROW, RULE, AsyncStandIn, StandIn, model_config
 
 DOWN = ServerUnavailable("nobody is there")
 

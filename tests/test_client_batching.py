@@ -12,10 +12,8 @@ import pytest
 from hailtime.client import EtaClient
 from hailtime.client.batching import UNDER_WAY, AsyncBatchingTransport, BatchingTransport
 from hailtime.errors import DeadlineExceeded, PredictionError, RequestError, ServerUnavailable
-from tests.small_town import ROW, AsyncStandIn, StandIn
+from tests.small_town import LONG_S, ROW, AsyncStandIn, StandIn
 from tests.test_client_async import asked, rows_of
-
-LONG_S = 20.0  # nobody waits so long in a test that passes
 
 
 class Busy(StandIn):

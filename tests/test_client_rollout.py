@@ -7,9 +7,7 @@ import pytest
 from hailtime.client import EtaClient, PredictionLog
 from hailtime.errors import ModelUnavailable, RequestError, ServerUnavailable
 from hailtime.rollout import Rollout
-from tests.small_town import ROW, StandIn, model_config
-
-LONG_S = 20.0  # a collection of the tests' 800,000 objects stops Python for half a second, the client's own deadline
+from tests.small_town import LONG_S, ROW, StandIn, model_config
 
 
 def test_canary_answers_its_share_and_always_the_same_ids():

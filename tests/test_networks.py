@@ -268,6 +268,14 @@ def test_grids_that_do_not_fit_into_each_other_are_refused():
         LearnedMap(FEATURES, d_embedding=4, sides=[3, 8])
 
 
+def test_weights_with_the_tables_that_older_run_folders_hold_are_read():
+    old, new = PiecewiseLinear.of(FEATURES, 4), PiecewiseLinear.of(FEATURES, 4)
+    state = old.state_dict() | {"bins.row_of_cell": torch.zeros(8), "bins.first_cell_N": torch.zeros(5)}
+    new.load_state_dict(state)
+    x_BN = torch.tensor([[0.5, 0.1, torch.nan, -1.5, 0.2]])
+    assert torch.equal(new(x_BN), old(x_BN))
+
+
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5])
 def test_dropout_drops_its_share_and_keeps_the_mean_of_numbers_and_gradients(share):
     torch.manual_seed(1)

@@ -24,7 +24,6 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, compose, helper
-from onnxscript import opset18 as op
 
 from hailtime.baselines import portable_rule
 from hailtime.errors import ExportError
@@ -41,11 +40,6 @@ log = logging.getLogger(__name__)
 OPSET, OPSET_ML, IR_VERSION = 18, 3, 10  # ONNX Runtime 1.18 and later load these
 MAX_DIFFERENCE_S = 0.05  # a twentieth of a second: no rider and no test tells it apart
 N_PROBE_ROWS = 64
-# PyTorch's exporter has no lookup by take, and writes softplus with its threshold, which ONNX's own does not need
-AS_ONE_NODE: dict[Any, Any] = {
-    torch.ops.aten.take.default: lambda table, places: op.Gather(table, places),
-    torch.ops.aten.softplus.default: lambda x: op.Softplus(x),
-}
 
 Inputs = tuple[NDArray[np.float32], NDArray[np.object_], NDArray[np.int64]]
 
@@ -97,7 +91,7 @@ def to_onnx(run: Run) -> onnx.ModelProto:
             dynamic_shapes=({0: rows}, {0: rows}, {0: rows}),
             opset_version=OPSET,
             dynamo=True,
-            custom_translation_table=AS_ONE_NODE,
+            custom_translation_table=_as_one_node(),
             verbose=False,
         )
     assert program is not None
@@ -105,6 +99,16 @@ def to_onnx(run: Run) -> onnx.ModelProto:
     merged = _put_words_in_front(network, run.spec, columns[1])
     onnx.checker.check_model(merged, full_check=True)
     return merged
+
+
+def _as_one_node() -> dict[Any, Any]:
+    """PyTorch's exporter has no lookup by take, and writes softplus with a threshold that ONNX's own does not need."""
+    from onnxscript import opset18 as op  # OPSET's; half a second that only an export needs
+
+    return {
+        torch.ops.aten.take.default: lambda table, places: op.Gather(table, places),
+        torch.ops.aten.softplus.default: lambda x: op.Softplus(x),
+    }
 
 
 def _put_words_in_front(network: onnx.ModelProto, spec: FeatureSpec, n_columns: int) -> onnx.ModelProto:

@@ -38,7 +38,7 @@ def sum_up(story: Story) -> dict[str, Any]:
     if empty := [name for name, one in found.items() if not one["requests"]]:
         raise HailtimeError(
             f"every chapter needs rides that were asked for and have ended, there are none in {', '.join(empty)}: "
-            f"was the machine too busy? Tell it again with fewer riders: --requests-a-day"
+            "was the machine too busy? Tell it again with fewer riders: --requests-a-day"
         )
     summary = {
         **{f"mae_{name}_s": round(one["mae_s"], 2) for name, one in found.items()},

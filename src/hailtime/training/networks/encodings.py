@@ -12,6 +12,8 @@ throw a network off.
 Axes: B rows, N numeric features, K bins of one feature at most, R bins of all features together, D embedding width.
 """
 
+from typing import Any
+
 import rtdl_num_embeddings
 import torch
 from torch import Tensor, nn
@@ -64,6 +66,12 @@ class Bins(nn.Module):
         self.register_buffer("left_and_per_cell_R2", left_and_per_cell_R2, persistent=False)
         self.register_buffer("row_of_place", rows, persistent=False)
         self.register_buffer("first_place_N", torch.arange(self.n_features) * (N_CELLS + 1), persistent=False)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        """Older run folders hold two tables more, which follow from the edges."""
+        for name in ("row_of_cell", "first_cell_N"):
+            state_dict.pop(prefix + name, None)
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
     def forward(self, x_BN: Tensor) -> tuple[Tensor, Tensor]:
         known_BN = torch.where(torch.isnan(x_BN), self.low_N, x_BN)
